@@ -6,6 +6,8 @@ from pathlib import Path
 import nox
 
 nox.options.default_venv_backend = "virtualenv"
+# A Python that was not found is a Python that was not tested.
+nox.options.error_on_missing_interpreters = True
 nox.options.reuse_venv = "yes"
 nox.options.sessions = ["lint", "typecheck", "tests"]
 
