@@ -12,7 +12,15 @@ from penstock.errors import PolicyError
 from penstock.options import Rule
 from penstock.verdict import Verdict, VerdictKind
 
-__all__ = ["Matcher", "Matching", "Predicate", "Which", "answer_of", "is_async_callable"]
+__all__ = [
+    "Matcher",
+    "Matching",
+    "Predicate",
+    "Which",
+    "answer_of",
+    "is_async_callable",
+    "parts_of",
+]
 
 Predicate = Callable[[Exception], bool | Awaitable[bool]]
 # Any: a mix may be nested, and a recursive alias is more than type checkers follow.
@@ -55,7 +63,7 @@ class Matcher:
         Raises:
             ValueError: It is empty, or a part of it is none of these.
         """
-        parts = [_part(raw) for raw in _flatten(which)]
+        parts = [_part(raw) for raw in parts_of(which)]
         if not parts:
             raise ValueError
         return cls(
@@ -128,6 +136,15 @@ async def answer_of(answer: object) -> object:
     return await answer if inspect.isawaitable(answer) else answer
 
 
+def parts_of(which: object) -> Iterator[object]:
+    """Yield the parts of a mix, nested ones too, or the one thing that it is."""
+    if isinstance(which, tuple | list | set | frozenset):
+        for part in cast("Collection[object]", which):
+            yield from parts_of(part)
+    else:
+        yield which
+
+
 def _at_once(answer: object) -> bool:
     if not inspect.isawaitable(answer):
         return bool(answer)
@@ -135,14 +152,6 @@ def _at_once(answer: object) -> bool:
         answer.close()
     msg = "a predicate returned an awaitable where nothing can be awaited; make it a plain function"
     raise PolicyError(msg)
-
-
-def _flatten(which: object) -> Iterator[object]:
-    if isinstance(which, tuple | list | set | frozenset):
-        for part in cast("Collection[object]", which):
-            yield from _flatten(part)
-    else:
-        yield which
 
 
 def _part(raw: object) -> VerdictKind | type[Exception] | Predicate:

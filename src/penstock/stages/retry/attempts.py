@@ -1,0 +1,200 @@
+"""The attempts of one call, from its first failure on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from penstock import clock
+from penstock.call import Call, RefusedResult
+from penstock.errors import InvalidResultError, RejectedError
+from penstock.events import HookFailed, RetryScheduled, RetryStopped, WaitEnded
+from penstock.matching import answer_of
+from penstock.stages.retry.filter import OutcomeFilter
+from penstock.stages.retry.machine import Delay, Reason, Stop
+from penstock.stages.retry.options import RetryOptions
+from penstock.stages.retry.rules import Rules
+from penstock.stages.retry.tenacity import TenacityState
+from penstock.stages.retry.trail import Trail
+from penstock.verdict import RetryEffect, Verdict, VerdictKind
+
+__all__ = ["Attempts"]
+
+_log = logging.getLogger("penstock")
+
+# What a result that was not accepted means, for delays and events.
+_NOT_ACCEPTED = Verdict(VerdictKind.UNKNOWN, reason="result not accepted")
+
+# With no wait, nothing lets the loop run if the operation never suspends either. Yielding each time
+# would double the cost of a quick retry; every tenth time bounds how long others are kept waiting.
+_YIELD_EVERY = 10
+
+
+class Attempts:
+    """One call's attempts and what is decided between them.
+
+    Holds the failure while it is being dealt with; ``clear`` must be called in the end, because
+    the failure's frames hold this object.
+    """
+
+    __slots__ = ("_call", "_filter", "_options", "_run", "_theirs", "_trail", "failure", "result")
+
+    def __init__(
+        self, options: RetryOptions, rules: Rules, outcomes: OutcomeFilter, call: Call, began: float
+    ) -> None:
+        self._options = options
+        self._filter = outcomes
+        self._call = call
+        self._theirs = rules.state_for(call, began)
+        self._run = rules.run_for(call, began, self._theirs)
+        self._trail = Trail(keeps_all=not outcomes.trusts_results)
+        self.failure: Exception | None = None
+        self.result: Any = None
+
+    async def is_over(self) -> bool:
+        """Return True when the attempt just made has brought a good result.
+
+        A result that is not accepted is thrown away: handed to ``discard`` and kept for the error.
+        """
+        if self._theirs is not None:
+            self._record_for_tenacity(self._theirs)
+        if self.failure is not None:
+            self._trail.add_failure(self.failure)
+            return False
+        try:
+            if await self._filter.accepts(self.result, self._theirs):
+                return True
+        except Exception as error:  # noqa: BLE001 - any error of a validator means "not accepted"
+            self._trail.add_failure(error)
+        self._trail.add_refused(self.result)
+        await self._discard(self.result)
+        return False
+
+    async def decide(self) -> Delay | Stop:
+        """Return whether and when the next attempt follows; added load is paid for."""
+        try:
+            decision = await self._ask_rules()
+        except Exception as error:  # noqa: BLE001 - nothing may hide the operation's failure
+            self._report("retry rule", error)
+            decision = Stop(Reason.RULE_FAILED)
+        budget = self._call.budget
+        if isinstance(decision, Delay) and budget is not None and not budget.spend_nowait():
+            decision = Stop(Reason.BUDGET_SPENT)
+        if self._call.context.notify is not None:
+            self._announce(decision)
+        return decision
+
+    async def pause(self, seconds: float) -> None:
+        """Call the hooks, sleep, and make everything ready for the next attempt."""
+        try:
+            await self._before_sleep(seconds)
+            if seconds > 0:
+                await self._sleep(seconds)
+            elif self._run.attempt % _YIELD_EVERY == 0:
+                await asyncio.sleep(0)
+        except BaseException:
+            if self._call.budget is not None:
+                self._call.budget.refund()
+            raise
+        self._run.attempt += 1
+        self._call.attempt += 1
+
+    def last_failure(self, reason: Reason) -> Exception:
+        """Return what reaches the caller."""
+        seconds = clock.now() - self._run.began
+        return self._trail.last_failure(self.failure, self._run.attempt, seconds, reason)
+
+    def clear(self) -> None:
+        """Let go of all failures and results."""
+        self.failure = self.result = self._theirs = None
+        self._trail.clear()
+
+    async def _ask_rules(self) -> Delay | Stop:
+        call, failure = self._call, self.failure
+        verdict, elsewhere = _NOT_ACCEPTED, False
+        if call.committed:
+            return Stop(Reason.COMMITTED)
+        if failure is not None:
+            if not await self._filter.retries(call, failure, self._theirs):
+                return Stop(Reason.NOT_RETRIED)
+            verdict = call.judge(failure)
+            elsewhere = _goes_elsewhere(call, failure, verdict)
+        return self._run.decide(verdict, clock.now(), call.deadline, elsewhere=elsewhere)
+
+    async def _before_sleep(self, seconds: float) -> None:
+        options, failure = self._options, self.failure
+        if options.on_retry is not None:
+            shown = self._shown_to_hooks()
+            await self._run_hook("on_retry", options.on_retry, self._run.attempt, shown)
+        if self._theirs is not None:
+            self._theirs.commit(seconds)
+            if options.before_sleep is not None:
+                await self._run_hook("before_sleep", options.before_sleep, self._theirs.state)
+        # A refused response holds a connection: it is closed before the pause, not after it.
+        if isinstance(failure, RefusedResult):
+            await self._discard(failure.result)
+        # A failure keeps its whole stack alive; it is let go of before the pause too.
+        self.failure = self.result = None
+        self._call.forget_verdict()
+
+    async def _sleep(self, seconds: float) -> None:
+        began = clock.now()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._call.emit(WaitEnded, stage="backoff", seconds=clock.now() - began)
+
+    def _record_for_tenacity(self, theirs: TenacityState) -> None:
+        failure, result = self.failure, self.result
+        if isinstance(failure, RefusedResult):
+            failure, result = None, failure.result
+        theirs.record(self._run.attempt, clock.now(), failure, result)
+
+    def _shown_to_hooks(self) -> Exception:
+        failure, result = self.failure, self.result
+        if isinstance(failure, RefusedResult):
+            result = failure.result
+        elif failure is not None:
+            return failure
+        return InvalidResultError("the result was not accepted", results=(result,))
+
+    async def _discard(self, result: object) -> None:
+        if self._call.context.discard is not None:
+            await self._run_hook("discard", self._call.context.discard, result)
+
+    async def _run_hook(self, name: str, hook: Callable[..., object], *args: object) -> None:
+        try:
+            await answer_of(hook(*args))
+        except Exception as error:  # noqa: BLE001 - a hook changes nothing for the caller
+            self._report(name, error)
+
+    def _report(self, hook: str, error: Exception) -> None:
+        call = self._call
+        _log.error("policy '%s': %s raised", call.context.policy, hook, exc_info=error)
+        call.emit(HookFailed, hook=hook, error_type=type(error).__name__)
+
+    def _announce(self, decision: Delay | Stop) -> None:
+        call, failure = self._call, self.failure
+        facts: dict[str, Any] = {
+            "attempt": call.attempt,
+            "verdict": (_NOT_ACCEPTED if failure is None else call.judge(failure)).kind,
+            "error_type": None if failure is None else type(failure).__name__,
+        }
+        match decision:
+            case Delay(seconds):
+                call.emit(RetryScheduled, delay=seconds, **facts)
+            case Stop(reason):
+                call.emit(RetryStopped, reason=reason.value, **facts)
+
+
+def _goes_elsewhere(call: Call, failure: Exception, verdict: Verdict) -> bool:
+    """Return True where the failure is one resource's own, and another one may be ready.
+
+    The pool refuses the next attempt with the time of the earliest return where none is; that
+    rejection has a hint of its own and is waited for like any other.
+    """
+    if not call.context.rotates or isinstance(failure, RejectedError):
+        return False
+    return verdict.effects.retry in {RetryEffect.AT_HINT, RetryEffect.ELSEWHERE}

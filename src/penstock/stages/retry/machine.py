@@ -1,0 +1,123 @@
+"""How retry decides: whether another attempt follows a failure, and after how long."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from penstock.verdict import RetryEffect, Verdict
+
+__all__ = ["Delay", "Reason", "RetryRun", "Stop", "is_retried"]
+
+# A year is "never" to every caller, and still a number that every event loop's timer can hold.
+# A wait function that returns infinity means the same.
+LONGEST_WAIT = 31_536_000.0
+
+Waits = Callable[[int], float]
+Stops = Callable[[int, float, float], bool]
+
+
+class Reason(enum.Enum):
+    """Why no attempt follows; the values are the words in notes and events."""
+
+    ATTEMPTS_SPENT = "attempts spent"
+    NOT_RETRIED = "such a failure is not retried"
+    COMMITTED = "the stream has handed items on"
+    HINT_TOO_LONG = "the server asks for a longer wait than max_server_delay"
+    TIME_SPENT = "the time for retries is spent"
+    DEADLINE = "the next wait cannot end before the deadline"
+    BUDGET_SPENT = "retry budget is spent"
+    RULE_FAILED = "one of its own rules raised"
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """Try again in ``seconds``, finite and at least 0."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Do not try again, for ``reason``."""
+
+    reason: Reason
+
+
+def is_retried(verdict: Verdict, *, rotates: bool) -> bool:
+    """Read the verdict table: is such a failure tried again at all?
+
+    Args:
+        verdict: What the failure means.
+        rotates: True when a pool of resources stands innermost; without one there is no
+            "elsewhere", and the same bad credentials would only be refused again.
+    """
+    match verdict.effects.retry:
+        case RetryEffect.NEVER:
+            return False
+        case RetryEffect.ELSEWHERE:
+            return rotates
+        case RetryEffect.AFTER_BACKOFF | RetryEffect.AT_HINT:
+            return True
+
+
+class RetryRun:
+    """The retries of one call, made after its first failure.
+
+    Args:
+        attempts: Calls in total, from 1; None for no bound.
+        waits: Own back-off: failed attempt, from 1, to seconds.
+        stops: Asked with failed attempt, seconds since the start and the coming delay.
+        max_server_delay: Most seconds of a server's hint that are obeyed.
+        began: Monotonic second in which the call began.
+    """
+
+    __slots__ = ("_attempts", "_max_server_delay", "_stops", "_waits", "attempt", "began")
+
+    def __init__(
+        self,
+        attempts: int | None,
+        waits: Waits,
+        stops: Stops | None,
+        max_server_delay: float,
+        began: float,
+    ) -> None:
+        self._attempts = attempts
+        self._waits = waits
+        self._stops = stops
+        self._max_server_delay = max_server_delay
+        self.began = began
+        self.attempt = 1
+
+    def decide(
+        self, verdict: Verdict, now: float, deadline: float | None, *, elsewhere: bool
+    ) -> Delay | Stop:
+        """Decide after attempt number ``attempt`` has failed with a failure that is retried.
+
+        Args:
+            verdict: What the failure means.
+            now: Monotonic seconds.
+            deadline: Monotonic second by which the call must have ended; None without one.
+            elsewhere: True when the next attempt goes to another resource, which neither this
+                server's hint nor the back-off concerns.
+
+        Raises:
+            Exception: Whatever the user's own wait or stop function raises.
+        """
+        if self._attempts is not None and self.attempt >= self._attempts:
+            return Stop(Reason.ATTEMPTS_SPENT)
+        hint = 0.0 if elsewhere or verdict.retry_after is None else verdict.retry_after
+        if hint > self._max_server_delay:
+            return Stop(Reason.HINT_TOO_LONG)
+        # A hint may only lengthen: "Retry-After: 0" from a crowd of servers must not end back-off.
+        delay = 0.0 if elsewhere else max(self._own_wait(), hint)
+        if self._stops is not None and self._stops(self.attempt, now - self.began, delay):
+            return Stop(Reason.TIME_SPENT)
+        if deadline is not None and now + delay >= deadline:
+            return Stop(Reason.DEADLINE)
+        return Delay(delay)
+
+    def _own_wait(self) -> float:
+        # ``max`` with 0.0 first also turns NaN into 0.
+        return min(max(0.0, self._waits(self.attempt)), LONGEST_WAIT)
