@@ -1,0 +1,267 @@
+"""One execution: what is called, on which attempt, by when, at what cost."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar, Token
+from dataclasses import dataclass, field
+from threading import get_ident
+from types import MappingProxyType
+from typing import Any
+
+from penstock import clock
+from penstock.errors import PolicyError
+from penstock.events import Event
+from penstock.verdict import Verdict
+
+__all__ = [
+    "Call",
+    "CallContext",
+    "Cost",
+    "Meter",
+    "Overrides",
+    "RefusedResult",
+    "current_call",
+    "enter_call",
+    "leave_call",
+]
+
+Cost = float | Mapping[str, float]
+
+_NO_TAGS: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overrides:
+    """What ``policy.using(...)`` sets for the calls made through it.
+
+    Attributes:
+        timeout: Seconds for the whole call; only ever tightens.
+        attempts: Most attempts; only ever tightens.
+        cost: Units for rate limits, or units by limit name; None takes the stage's own.
+        priority: Higher is served first; 0 unless set.
+        key: For stages that treat callers or shards apart.
+        request_id: Put on every event of the call.
+        tags: Free labels for observers.
+    """
+
+    timeout: float | None = None
+    attempts: int | None = None
+    cost: Cost | None = None
+    priority: int = 0
+    key: str | None = None
+    request_id: str | None = None
+    # Python 3.11 takes no default that cannot be hashed, and a mapping proxy cannot.
+    tags: Mapping[str, str] = field(default_factory=lambda: _NO_TAGS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallContext:
+    """What all calls of one policy (or one ``using`` view of it) share.
+
+    Attributes:
+        policy: The policy's name.
+        classify: Failure to verdict.
+        overrides: What ``using`` set.
+        notify: Takes events; None when nobody observes, so that no event is built.
+        discard: Takes a result that is going to be thrown away, so that it can be closed; sync or
+            async.
+        rotates: True when a pool of resources stands innermost.
+    """
+
+    policy: str
+    classify: Callable[[BaseException], Verdict]
+    overrides: Overrides = Overrides()
+    notify: Callable[[Event], None] | None = None
+    discard: Callable[[Any], object] | None = None
+    rotates: bool = False
+
+
+class RefusedResult(Exception):  # noqa: N818 - travels inside the pipeline, never leaves a policy
+    """Carries a result whose verdict is a failure outward through the stages.
+
+    ``Policy(classify_result=...)`` makes it; the outermost edge of the pipeline turns it back into
+    the result, so that the caller gets the last response as it is.
+    """
+
+    def __init__(self, result: Any, verdict: Verdict) -> None:
+        super().__init__(verdict.reason or verdict.kind.value)
+        self.result = result
+        self.verdict = verdict
+
+
+class Meter:
+    """A cost already paid that can still be corrected; rate limits register one on the call."""
+
+    __slots__ = ()
+
+    def settle(self, actual: Cost) -> None:
+        """Charge or give back the difference to ``actual``."""
+        raise NotImplementedError
+
+
+class Call:
+    """One execution of one function; never shared between calls.
+
+    Attributes:
+        context: What the policy's calls share.
+        fn: The operation, always returning an awaitable.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        attempt: The number of the attempt under way, from 1.
+        attempts_inside: True while a retry stage further out may call again.
+        deadline: Monotonic second by which the call must have ended; None without a timeout.
+        verdict: What the last failure (or result) meant; None before there was one.
+        committed: True once a stream has handed its first item on: no attempt can follow.
+        starts: How many times the operation was started, over all attempts.
+        lingering: Work that goes on after the attempt was given up (a thread cannot be cancelled);
+            a stage that holds something releases it through ``lingering.when_idle(release)``.
+        budget: Where added load (a retry, a hedge) must be paid; None without a budget stage.
+        resource: The resource of the attempt under way; None without rotation.
+        thread: Identity of the thread that made the call; stages compare it with their home's.
+    """
+
+    __slots__ = (
+        "_judged",
+        "args",
+        "attempt",
+        "attempts_inside",
+        "budget",
+        "committed",
+        "context",
+        "deadline",
+        "fn",
+        "kwargs",
+        "lingering",
+        "meters",
+        "resource",
+        "starts",
+        "thread",
+        "verdict",
+    )
+
+    def __init__(
+        self,
+        context: CallContext,
+        fn: Callable[..., Awaitable[Any]],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        self.context = context
+        self.fn = fn
+        self.args = args
+        self.kwargs = {} if kwargs is None else kwargs
+        self.attempt = 1
+        self.attempts_inside = False
+        self.deadline: float | None = None
+        self.verdict: Verdict | None = None
+        self.committed = False
+        self.starts = 0
+        self.budget: Any = None
+        self.lingering: Any = None
+        self.resource: Any = None
+        self.meters: list[Meter] | None = None
+        self.thread = get_ident()
+        self._judged: BaseException | None = None
+
+    @property
+    def operation(self) -> str:
+        """The function's qualified name, for people to read."""
+        fn = self.fn
+        name = getattr(fn, "operation_name", None) or getattr(fn, "__qualname__", None)
+        return name or type(fn).__qualname__
+
+    @property
+    def priority(self) -> int:
+        """Higher is served first; 0 unless set."""
+        return self.context.overrides.priority
+
+    @property
+    def cost(self) -> Cost | None:
+        """Units for rate limits, or units by limit name; None takes the stage's own."""
+        return self.context.overrides.cost
+
+    @property
+    def key(self) -> str | None:
+        """What ``using(key=...)`` set."""
+        return self.context.overrides.key
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """What ``using(tags=...)`` set."""
+        return self.context.overrides.tags
+
+    def judge(self, failure: BaseException) -> Verdict:
+        """Return the failure's verdict; it is classified once, whichever stage asks first."""
+        if self._judged is not failure or self.verdict is None:
+            self.verdict = self.context.classify(failure)
+            self._judged = failure
+        return self.verdict
+
+    def forget_verdict(self) -> None:
+        """Drop the last verdict; whoever swallows a failure calls this."""
+        self.verdict = None
+        self._judged = None
+
+    def time_left(self, now: float) -> float | None:
+        """Seconds until the deadline, below 0 when it has passed; None without one."""
+        return None if self.deadline is None else self.deadline - now
+
+    def settle(self, cost: float | None = None, **costs: float) -> None:
+        """Tell the rate limits what this attempt really cost.
+
+        More than was paid is charged as debt; less comes back.
+
+        Args:
+            cost: Units, for limits without names; finite and at least 0.
+            costs: Units by limit name, for example ``tokens=812``.
+
+        Raises:
+            PolicyError: No rate limit of this call waits for its cost.
+        """
+        if not self.meters:
+            msg = "no rate limit of this call takes a cost; give with_rate a cost= first"
+            raise PolicyError(msg)
+        for meter in self.meters:
+            meter.settle(costs if cost is None else cost)
+
+    def emit(self, event_type: Callable[..., Event], **facts: Any) -> None:
+        """Tell the observers; callers check ``context.notify`` first where it is hot."""
+        notify = self.context.notify
+        if notify is not None:
+            notify(
+                event_type(
+                    policy=self.context.policy,
+                    at=clock.now(),
+                    request_id=self.context.overrides.request_id,
+                    **facts,
+                )
+            )
+
+
+_current: ContextVar[Call] = ContextVar("penstock_current_call")
+
+
+def enter_call(call: Call) -> Token[Call]:
+    """Make ``call`` the current one in this context; return what ``leave_call`` takes."""
+    return _current.set(call)
+
+
+def leave_call(token: Token[Call]) -> None:
+    """Make the call before it the current one again."""
+    _current.reset(token)
+
+
+def current_call() -> Call:
+    """Return the call that the running operation belongs to.
+
+    It is set where it can be needed: under a rate limit that was given a cost, and in workers.
+
+    Raises:
+        PolicyError: No such call is under way in this context.
+    """
+    try:
+        return _current.get()
+    except LookupError:
+        msg = "no call under way here; current_call() works under a rate limit with a cost"
+        raise PolicyError(msg) from None

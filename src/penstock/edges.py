@@ -1,0 +1,75 @@
+"""The two ends of a pipeline: where the operation is started, and where a call leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from penstock.call import Call, RefusedResult
+from penstock.classify import Classifier, as_verdict, chain, classify_result
+from penstock.errors import ConfigError
+from penstock.stage import Handler
+from penstock.verdict import Verdict, VerdictKind
+
+__all__ = ["failure_classifier", "judging", "result_classifier", "start", "unwrapping"]
+
+
+def start(call: Call) -> Awaitable[Any]:
+    """Start the operation: the innermost handler of every pipeline."""
+    return call.fn(*call.args, **call.kwargs)
+
+
+def judging(classify_result: Callable[[Any], Verdict | None]) -> Handler:
+    """Return an innermost handler that also asks what the result means.
+
+    A result that is a failure travels outward as ``RefusedResult``, so that every stage sees it.
+    """
+
+    async def start_and_judge(call: Call) -> Any:
+        result = await call.fn(*call.args, **call.kwargs)
+        verdict = classify_result(result)
+        if verdict is None or verdict.kind is VerdictKind.OK:
+            return result
+        raise RefusedResult(result, verdict)
+
+    return start_and_judge
+
+
+def unwrapping(call_next: Handler) -> Handler:
+    """Wrap a whole pipeline so that a refused result reaches the caller as the result it is."""
+
+    async def unwrap(call: Call) -> Any:
+        try:
+            return await call_next(call)
+        except RefusedResult as refused:
+            return refused.result
+
+    return unwrap
+
+
+def failure_classifier(first: Classifier | None) -> Callable[[BaseException], Verdict]:
+    """Return what a policy asks about a failure: the user's classifier, then the table."""
+    judge = chain() if first is None else chain(first)
+
+    def classify(failure: BaseException) -> Verdict:
+        return failure.verdict if isinstance(failure, RefusedResult) else judge(failure)
+
+    return classify
+
+
+def result_classifier(how: Any) -> Callable[[Any], Verdict | None]:
+    """Return what a policy asks about a result: ``"http"``, or the user's own callable.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    if how == "http":
+        return classify_result
+    if not callable(how):
+        msg = f"policy: 'classify_result' must be 'http' or a callable(result); got {how!r}"
+        raise ConfigError(msg)
+
+    def judge(result: Any) -> Verdict | None:
+        return as_verdict(how(result), getattr(how, "__qualname__", repr(how)))
+
+    return judge

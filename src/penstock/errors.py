@@ -1,0 +1,99 @@
+"""The errors a policy raises, from the general to the particular."""
+
+from __future__ import annotations
+
+__all__ = [
+    "BudgetExhaustedError",
+    "CallTimeoutError",
+    "CircuitOpenError",
+    "ConcurrencyLimitedError",
+    "ConfigError",
+    "InvalidResultError",
+    "NoResourceError",
+    "PolicyError",
+    "PolicyOrderWarning",
+    "RateLimitedError",
+    "RejectedError",
+]
+
+
+class PolicyError(Exception):
+    """Base of every error that penstock itself raises; the operation's own errors pass unchanged."""
+
+
+class PolicyOrderWarning(UserWarning):
+    """A pipeline whose stages stand in an order that rarely does what was meant."""
+
+
+class ConfigError(PolicyError, ValueError):
+    """A policy was built from a value that is not allowed.
+
+    The message names the field, the value and what is allowed.
+    """
+
+
+class RejectedError(PolicyError):
+    """A stage refused the call before the operation was started.
+
+    Args:
+        message: What refused and why.
+        retry_after: Seconds from now until trying again can help; None where nobody knows.
+    """
+
+    def __init__(self, message: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class CircuitOpenError(RejectedError):
+    """The circuit breaker is open, or half-open with all its probes under way."""
+
+
+class RateLimitedError(RejectedError):
+    """The rate limit could not admit the call within its ``max_wait`` or its deadline."""
+
+
+class ConcurrencyLimitedError(RejectedError):
+    """The concurrency cap and its queue are full, or ``max_wait`` passed in the queue."""
+
+
+class NoResourceError(RejectedError):
+    """The pool is exhausted: no resource can serve the call."""
+
+
+class BudgetExhaustedError(RejectedError):
+    """The budget for added load (retries, hedges) is spent."""
+
+
+class CallTimeoutError(PolicyError, TimeoutError):
+    """A timeout stage ended the call, or the attempt, at its time limit.
+
+    Args:
+        message: Which limit passed.
+        seconds: The limit in seconds.
+    """
+
+    def __init__(self, message: str = "", *, seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
+class InvalidResultError(PolicyError):
+    """Every attempt was spent and the last result was still not acceptable.
+
+    Args:
+        message: How many attempts were made.
+        results: The refused results in the order of their attempts.
+        failures: What validators and attempts raised, in order.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        results: tuple[object, ...] = (),
+        failures: tuple[BaseException, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.results = results
+        self.failures = failures

@@ -1,0 +1,157 @@
+"""Frozen records of what happened; an observer is any callable that takes one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from penstock.verdict import VerdictKind
+
+__all__ = [
+    "AttemptEnded",
+    "AttemptStarted",
+    "CallEnded",
+    "CallRejected",
+    "CallStarted",
+    "CallTimedOut",
+    "CircuitChanged",
+    "Event",
+    "FallbackUsed",
+    "HookFailed",
+    "Observer",
+    "RetryScheduled",
+    "RetryStopped",
+    "WaitEnded",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened.
+
+    Attributes:
+        policy: The policy's name.
+        at: Monotonic seconds, from ``penstock.clock.now()``.
+        request_id: What the caller passed to ``using(request_id=...)``.
+    """
+
+    policy: str
+    at: float
+    request_id: str | None = None
+
+
+Observer = Callable[[Event], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallStarted(Event):
+    """A call entered the pipeline."""
+
+    operation: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallEnded(Event):
+    """A call left the pipeline.
+
+    Attributes:
+        operation: The function's qualified name.
+        outcome: ``success``, ``failure``, ``rejected``, ``timeout`` or ``cancelled``.
+        duration: Seconds, waits included.
+        attempts: How many times the operation was started; 0 when it was rejected first.
+        error_type: Class name of the error that reached the caller.
+    """
+
+    operation: str
+    outcome: str
+    duration: float
+    attempts: int
+    error_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptStarted(Event):
+    """The operation is about to be called; ``attempt`` counts from 1."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptEnded(Event):
+    """The operation returned or raised; ``duration`` in seconds."""
+
+    attempt: int
+    duration: float
+    verdict: VerdictKind
+    error_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryScheduled(Event):
+    """An attempt failed and another follows in ``delay`` seconds."""
+
+    attempt: int
+    delay: float
+    verdict: VerdictKind
+    error_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryStopped(Event):
+    """An attempt failed and none follows; ``reason`` says why."""
+
+    attempt: int
+    reason: str
+    verdict: VerdictKind
+    error_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitEnded(Event):
+    """A stage let the call wait for ``seconds`` (``stage`` is a stage's name or ``backoff``)."""
+
+    stage: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRejected(Event):
+    """A stage refused the call before the operation was started."""
+
+    stage: str
+    error_type: str
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallTimedOut(Event):
+    """A timeout stage ended the call (or the attempt) after ``seconds``."""
+
+    seconds: float
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CircuitChanged(Event):
+    """A breaker moved from state ``old`` to state ``new``."""
+
+    breaker: str
+    old: str
+    new: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FallbackUsed(Event):
+    """A fallback answered in place of a failure."""
+
+    verdict: VerdictKind
+    error_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookFailed(Event):
+    """A user's hook raised; nothing changed for the caller."""
+
+    hook: str
+    error_type: str

@@ -1,0 +1,106 @@
+"""Telling observers: nothing here runs unless a policy has one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from penstock import clock
+from penstock.call import Call
+from penstock.errors import RejectedError
+from penstock.events import AttemptEnded, AttemptStarted, CallEnded, CallStarted, Event, Observer
+from penstock.verdict import VerdictKind
+
+__all__ = ["Notifier", "observe_attempt", "observe_call"]
+
+_log = logging.getLogger("penstock")
+
+
+class Notifier:
+    """Hands every event to every observer; one that raises is reported once and changes nothing."""
+
+    __slots__ = ("_observers", "_reported")
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = tuple(observers)
+        self._reported: set[int] = set()
+
+    def __call__(self, event: Event) -> None:
+        """Tell every observer, in order."""
+        for place, observer in enumerate(self._observers):
+            try:
+                observer(event)
+            except Exception:
+                if place not in self._reported:
+                    self._reported.add(place)
+                    _log.exception("observer %r raised; further errors of it are not shown", observer)
+
+
+def observe_call(call_next: Callable[[Call], Awaitable[Any]]) -> Callable[[Call], Awaitable[Any]]:
+    """Wrap the whole pipeline with ``CallStarted`` and ``CallEnded``."""
+
+    async def observed(call: Call) -> Any:
+        began = clock.now()
+        operation = call.operation
+        call.emit(CallStarted, operation=operation)
+        error: BaseException | None = None
+        try:
+            return await call_next(call)
+        except BaseException as caught:
+            error = caught
+            raise
+        finally:
+            call.emit(
+                CallEnded,
+                operation=operation,
+                outcome=_outcome(error),
+                duration=clock.now() - began,
+                attempts=call.starts,
+                error_type=None if error is None else type(error).__name__,
+            )
+            del error
+
+    return observed
+
+
+def observe_attempt(
+    call_next: Callable[[Call], Awaitable[Any]],
+) -> Callable[[Call], Awaitable[Any]]:
+    """Wrap the operation with ``AttemptStarted`` and ``AttemptEnded``."""
+
+    async def observed(call: Call) -> Any:
+        call.starts += 1
+        call.emit(AttemptStarted, attempt=call.attempt)
+        began = clock.now()
+        kind, error_type = VerdictKind.OK, None
+        try:
+            return await call_next(call)
+        except BaseException as error:
+            kind, error_type = call.judge(error).kind, type(error).__name__
+            raise
+        finally:
+            call.emit(
+                AttemptEnded,
+                attempt=call.attempt,
+                duration=clock.now() - began,
+                verdict=kind,
+                error_type=error_type,
+            )
+
+    return observed
+
+
+def _outcome(error: BaseException | None) -> str:
+    match error:
+        case None:
+            return "success"
+        case RejectedError():
+            return "rejected"
+        case asyncio.CancelledError():
+            return "cancelled"
+        case TimeoutError():
+            return "timeout"
+        case _:
+            return "failure"

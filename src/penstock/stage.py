@@ -1,0 +1,69 @@
+"""A stage wraps one call: ``await stage(call, call_next)``. Start reading here.
+
+A pipeline of stages is a nest: the first stage is the outermost, and each is handed the rest of the
+pipeline as ``call_next``. The innermost ``call_next`` runs the operation. Any coroutine function with
+two parameters is a stage::
+
+    async def log(call, call_next):
+        print("starting", call.operation)
+        return await call_next(call)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, Self, runtime_checkable
+
+from penstock.call import Call
+
+__all__ = ["Handler", "Stage", "StatefulStage", "compose"]
+
+# The result's type is the caller's business: it is restored by ``Policy.call``'s own signature.
+Handler = Callable[[Call], Awaitable[Any]]
+
+
+class Stage(Protocol):
+    """What a policy is made of; a plain coroutine function fits."""
+
+    def __call__(self, call: Call, call_next: Handler, /) -> Awaitable[Any]:
+        """Run ``call_next(call)``, or not, or more than once, and return the result."""
+        ...
+
+
+@runtime_checkable
+class StatefulStage(Protocol):
+    """What every built-in stage also offers."""
+
+    @property
+    def name(self) -> str:
+        """The word for this stage in YAML, events and snapshots."""
+        ...
+
+    def fresh(self) -> Self:
+        """Return a stage of the same options with new state."""
+        ...
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the live state as a plain dict that JSON can hold."""
+        ...
+
+
+def compose(stages: Sequence[Stage], innermost: Handler) -> Handler:
+    """Nest the stages round ``innermost``; the first stage ends up outermost.
+
+    Done once per policy: composing anew for every call costs more than the stages themselves.
+    """
+    handler = innermost
+    for stage in reversed(stages):
+        handler = _bind(stage, handler)
+    return handler
+
+
+def _bind(stage: Stage, call_next: Handler) -> Handler:
+    # The bound method is looked up once; calling the instance would look it up on every call.
+    run = stage if not hasattr(stage, "snapshot") else stage.__call__
+
+    def handler(call: Call) -> Awaitable[Any]:
+        return run(call, call_next)
+
+    return handler
