@@ -1,0 +1,7 @@
+"""From a failure (or a result) to its verdict; the tables of what means what are in here."""
+
+from penstock.classify.chain import Answer, Classifier, as_verdict, chain
+from penstock.classify.default import classify
+from penstock.classify.status import classify_result
+
+__all__ = ["Answer", "Classifier", "as_verdict", "chain", "classify", "classify_result"]

@@ -1,0 +1,164 @@
+"""The default classifier: one failure in, one verdict out."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from itertools import islice
+from typing import cast
+
+from penstock.classify.codes import by_code, by_event
+from penstock.classify.kinds import builtin_row, client_row
+from penstock.classify.own import by_own_type
+from penstock.classify.status import advised, by_status
+from penstock.errors import PolicyError
+from penstock.hints import causes
+from penstock.verdict import Signal, Verdict, VerdictKind
+
+__all__ = ["classify"]
+
+# Every attribute that is looked at. An exception that has none of them tells no more than its type
+# does, and that is kept per type: 0.1 us instead of 15.
+TELLING: frozenset[str] = frozenset(
+    {
+        "body",
+        "code",
+        "connection_invalidated",
+        "grpc_status_code",
+        "headers",
+        "http_status",
+        "litellm_response_headers",
+        "orig",
+        "pgcode",
+        "response",
+        "sqlstate",
+        "status",
+        "status_code",
+        "trailing_metadata",
+        "type",
+    }
+)
+
+# A class that answers for attributes it does not have may have any of them.
+_ANSWERING = {"__getattr__", "__getattribute__", "__dict__"}
+
+_UNREACHABLE = {errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH}
+
+# Of several failures at once the one that is hardest to help decides.
+_GRAVEST_FIRST = (
+    VerdictKind.CALLER_BUG,
+    VerdictKind.AUTH,
+    VerdictKind.QUOTA_EXHAUSTED,
+    VerdictKind.RATE_LIMITED,
+    VerdictKind.OVERLOADED,
+    VerdictKind.TIMEOUT,
+    VerdictKind.TRANSIENT,
+    VerdictKind.UNKNOWN,
+    VerdictKind.CANCELLED,
+    VerdictKind.OK,
+)
+
+# A group of more than this is judged by its first members.
+_MAX_MEMBERS = 64
+
+
+def classify(failure: BaseException, *, wall_clock: Callable[[], float] = time.time) -> Verdict:
+    """Return what a failure means, by the most direct evidence there is.
+
+    In this order: penstock's own signals and errors, codes of the server, well-known exceptions of
+    client libraries, the HTTP status, Python's own exceptions. It never raises an ``Exception``,
+    whatever the failure's attributes do; a ``KeyboardInterrupt`` that arrives meanwhile passes.
+
+    Args:
+        failure: What the operation raised.
+        wall_clock: Seconds since the epoch, for dates in headers of an answer without a ``Date``.
+    """
+    try:
+        by_type = _by_type_alone(type(failure))
+        if (
+            by_type is not None
+            and failure.__cause__ is None
+            and TELLING.isdisjoint(failure.__dict__)
+        ):
+            return by_type
+        return _judge(failure, wall_clock)
+    except Exception:  # noqa: BLE001 - the failure itself has to reach the caller, not this one
+        return Verdict(VerdictKind.UNKNOWN)
+
+
+def _judge(failure: BaseException, wall_clock: Callable[[], float]) -> Verdict:
+    if not isinstance(failure, Exception):
+        return _by_builtin_type(type(failure))
+    if isinstance(failure, Signal | PolicyError):
+        return by_own_type(failure)
+    if isinstance(failure, ExceptionGroup):
+        return _by_members(cast("ExceptionGroup[Exception]", failure), wall_clock)
+    told = by_code(failure) or _by_client_type(failure) or by_status(failure) or by_event(failure)
+    if told is not None:
+        return advised(told, failure, wall_clock)
+    verdict = _by_builtin_type(type(failure))
+    if verdict.kind is not VerdictKind.UNKNOWN:
+        # A ValueError stays one, whatever the answer that it was raised from had for headers.
+        return verdict
+    return advised(_by_errno(failure) or verdict, failure, wall_clock)
+
+
+def _by_members(group: ExceptionGroup[Exception], wall_clock: Callable[[], float]) -> Verdict:
+    members = islice(group.exceptions, _MAX_MEMBERS)
+    verdicts = [classify(member, wall_clock=wall_clock) for member in members]
+    gravest = min(verdicts, key=lambda verdict: _GRAVEST_FIRST.index(verdict.kind))
+    hints = [verdict.retry_after for verdict in verdicts if verdict.retry_after is not None]
+    sent = any(verdict.sent for verdict in verdicts)
+    return Verdict(gravest.kind, max(hints, default=None), gravest.reason, sent)
+
+
+def _by_client_type(failure: Exception) -> Verdict | None:
+    row = client_row(type(failure))
+    if row is None:
+        return None
+    if row.kind is VerdictKind.TRANSIENT:
+        # A certificate that is refused comes as a connection error, and is still refused next time.
+        for cause in islice(causes(failure), 1, None):
+            if any(base.__name__ == "SSLCertVerificationError" for base in type(cause).__mro__):
+                return Verdict(VerdictKind.CALLER_BUG, reason="SSLCertVerificationError")
+    return Verdict(row.kind, reason=type(failure).__name__, sent=row.sent)
+
+
+def _by_errno(failure: Exception) -> Verdict | None:
+    if isinstance(failure, OSError) and failure.errno in _UNREACHABLE:
+        return Verdict(VerdictKind.TRANSIENT, reason=errno.errorcode[failure.errno], sent=False)
+    return None
+
+
+def _by_builtin_type(failure_type: type[BaseException]) -> Verdict:
+    name = failure_type.__name__
+    if not issubclass(failure_type, Exception):
+        return Verdict(VerdictKind.CANCELLED, reason=name)
+    row = builtin_row(failure_type)
+    if row is None:
+        return Verdict(VerdictKind.UNKNOWN, reason=name)
+    return Verdict(row.kind, reason=name, sent=row.sent)
+
+
+def _type_verdict(failure_type: type[BaseException]) -> Verdict | None:
+    if issubclass(failure_type, Signal | PolicyError | ExceptionGroup):
+        return None
+    for base in failure_type.__mro__:
+        # Python's own types have none of the attributes, but their base has a ``__dict__``.
+        names = vars(base).keys() if base.__module__ != "builtins" else ()
+        if not (TELLING | _ANSWERING).isdisjoint(names):
+            return None
+    row = client_row(failure_type)
+    if row is not None:
+        return Verdict(row.kind, reason=failure_type.__name__, sent=row.sent)
+    verdict = _by_builtin_type(failure_type)
+    errno_may_say_more = issubclass(failure_type, OSError) and verdict.kind is VerdictKind.UNKNOWN
+    return None if errno_may_say_more else verdict
+
+
+# Bounded, because a program may make exception types as it runs.
+_by_type_alone = cast(
+    "Callable[[type[BaseException]], Verdict | None]", lru_cache(512)(_type_verdict)
+)
