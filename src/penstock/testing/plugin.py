@@ -53,7 +53,7 @@ class _LoopFactories:
         return _virtual(item)
 
     @pytest.hookimpl(specname="pytest_asyncio_loop_factories", trylast=True)
-    def for_the_others(self, item: pytest.Item) -> LoopFactories:
+    def pytest_asyncio_other_loop_factories(self, item: pytest.Item) -> LoopFactories:
         # pytest-asyncio wants an answer for every test from the moment that one plugin answers.
         return _virtual(item) or {"asyncio": asyncio.new_event_loop}
 

@@ -58,9 +58,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     _scheduled: list[asyncio.TimerHandle]
 
     def __init__(self, start: float = 0.0) -> None:
-        if not math.isfinite(start):
-            raise ValueError(f"start must be a finite number of seconds; got {start!r}")
         super().__init__(_JumpingSelector(self))
+        if not math.isfinite(start):
+            self.close()
+            raise ValueError(f"start must be a finite number of seconds; got {start!r}")
         self.steps = 0
         self._outside = 0
         self._set_time(float(start))
