@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import math
@@ -667,11 +668,9 @@ class TheirClock:
             if fails:
                 raise OSError
 
-        try:
+        # It says with the second that this failure has opened the circuit.
+        with contextlib.suppress(OSError, pybreaker.CircuitBreakerError):
             self.breaker.call(operation)
-        except (OSError, pybreaker.CircuitBreakerError):
-            # It says with the second that this failure has opened the circuit.
-            pass
         return started
 
 
@@ -1099,7 +1098,7 @@ def test_opening_by_hand_takes_a_number_above_0(seconds: Any):
     """As every option does."""
     _, breaker = guarded()
 
-    with pytest.raises(ConfigError, match="^breaker: 'seconds' must be a finite number"):
+    with pytest.raises(ConfigError, match="'seconds' must be a finite number"):
         breaker.open(seconds)
 
 
