@@ -13,10 +13,9 @@ from penstock.errors import InvalidResultError, RejectedError
 from penstock.events import HookFailed, RetryScheduled, RetryStopped, WaitEnded
 from penstock.matching import answer_of
 from penstock.stages.retry.filter import OutcomeFilter
-from penstock.stages.retry.machine import Delay, Reason, Stop
+from penstock.stages.retry.machine import Delay, Reason, Stop, is_retried
 from penstock.stages.retry.options import RetryOptions
 from penstock.stages.retry.rules import Rules
-from penstock.stages.retry.tenacity import TenacityState
 from penstock.stages.retry.trail import Trail
 from penstock.verdict import RetryEffect, Verdict, VerdictKind
 
@@ -39,7 +38,17 @@ class Attempts:
     the failure's frames hold this object.
     """
 
-    __slots__ = ("_call", "_filter", "_options", "_run", "_theirs", "_trail", "failure", "result")
+    __slots__ = (
+        "_call",
+        "_filter",
+        "_has_hooks",
+        "_options",
+        "_run",
+        "_theirs",
+        "_trail",
+        "failure",
+        "result",
+    )
 
     def __init__(
         self, options: RetryOptions, rules: Rules, outcomes: OutcomeFilter, call: Call, began: float
@@ -49,20 +58,17 @@ class Attempts:
         self._call = call
         self._theirs = rules.state_for(call, began)
         self._run = rules.run_for(call, began, self._theirs)
+        self._has_hooks = options.on_retry is not None or self._theirs is not None
         self._trail = Trail(keeps_all=not outcomes.trusts_results)
         self.failure: Exception | None = None
         self.result: Any = None
 
-    async def is_over(self) -> bool:
+    async def is_accepted(self) -> bool:
         """Return True when the attempt just made has brought a good result.
 
-        A result that is not accepted is thrown away: handed to ``discard`` and kept for the error.
+        Any other is thrown away: handed to ``discard``, and kept for the error.
         """
-        if self._theirs is not None:
-            self._record_for_tenacity(self._theirs)
-        if self.failure is not None:
-            self._trail.add_failure(self.failure)
-            return False
+        self._record()
         try:
             if await self._filter.accepts(self.result, self._theirs):
                 return True
@@ -80,7 +86,7 @@ class Attempts:
             self._report("retry rule", error)
             decision = Stop(Reason.RULE_FAILED)
         budget = self._call.budget
-        if isinstance(decision, Delay) and budget is not None and not budget.spend_nowait():
+        if budget is not None and isinstance(decision, Delay) and not budget.spend_nowait():
             decision = Stop(Reason.BUDGET_SPENT)
         if self._call.context.notify is not None:
             self._announce(decision)
@@ -89,7 +95,11 @@ class Attempts:
     async def pause(self, seconds: float) -> None:
         """Call the hooks, sleep, and make everything ready for the next attempt."""
         try:
-            await self._before_sleep(seconds)
+            if self._has_hooks or isinstance(self.failure, RefusedResult):
+                await self._run_hooks(seconds)
+            # A failure keeps its whole stack alive; it is let go of before the sleep.
+            self.failure = self.result = None
+            self._call.forget_verdict()
             if seconds > 0:
                 await self._sleep(seconds)
             elif self._run.attempt % _YIELD_EVERY == 0:
@@ -114,16 +124,23 @@ class Attempts:
     async def _ask_rules(self) -> Delay | Stop:
         call, failure = self._call, self.failure
         verdict, elsewhere = _NOT_ACCEPTED, False
+        if failure is not None:
+            verdict = call.judge(failure)
+            self._trail.add_failure(failure)
+            if self._theirs is not None:
+                self._record()
+            if self._filter.reads_table:
+                wanted = is_retried(verdict, rotates=call.context.rotates)
+            else:
+                wanted = await self._filter.retries(failure, verdict, self._theirs)
+            if not wanted:
+                return Stop(Reason.NOT_RETRIED)
+            elsewhere = call.context.rotates and _is_of_resource(failure, verdict)
         if call.committed:
             return Stop(Reason.COMMITTED)
-        if failure is not None:
-            if not await self._filter.retries(call, failure, self._theirs):
-                return Stop(Reason.NOT_RETRIED)
-            verdict = call.judge(failure)
-            elsewhere = _goes_elsewhere(call, failure, verdict)
         return self._run.decide(verdict, clock.now(), call.deadline, elsewhere=elsewhere)
 
-    async def _before_sleep(self, seconds: float) -> None:
+    async def _run_hooks(self, seconds: float) -> None:
         options, failure = self._options, self.failure
         if options.on_retry is not None:
             shown = self._shown_to_hooks()
@@ -132,12 +149,9 @@ class Attempts:
             self._theirs.commit(seconds)
             if options.before_sleep is not None:
                 await self._run_hook("before_sleep", options.before_sleep, self._theirs.state)
-        # A refused response holds a connection: it is closed before the pause, not after it.
+        # A refused response holds a connection: it is closed before the sleep, not after it.
         if isinstance(failure, RefusedResult):
             await self._discard(failure.result)
-        # A failure keeps its whole stack alive; it is let go of before the pause too.
-        self.failure = self.result = None
-        self._call.forget_verdict()
 
     async def _sleep(self, seconds: float) -> None:
         began = clock.now()
@@ -146,11 +160,14 @@ class Attempts:
         finally:
             self._call.emit(WaitEnded, stage="backoff", seconds=clock.now() - began)
 
-    def _record_for_tenacity(self, theirs: TenacityState) -> None:
+    def _record(self) -> None:
+        if self._theirs is None:
+            return
         failure, result = self.failure, self.result
         if isinstance(failure, RefusedResult):
-            failure, result = None, failure.result
-        theirs.record(self._run.attempt, clock.now(), failure, result)
+            result = failure.result
+            failure = None
+        self._theirs.record(self._run.attempt, clock.now(), failure, result)
 
     def _shown_to_hooks(self) -> Exception:
         failure, result = self.failure, self.result
@@ -189,12 +206,12 @@ class Attempts:
                 call.emit(RetryStopped, reason=reason.value, **facts)
 
 
-def _goes_elsewhere(call: Call, failure: Exception, verdict: Verdict) -> bool:
-    """Return True where the failure is one resource's own, and another one may be ready.
+def _is_of_resource(failure: Exception, verdict: Verdict) -> bool:
+    """Return True where one resource failed, so that another one may serve at once.
 
-    The pool refuses the next attempt with the time of the earliest return where none is; that
+    The pool refuses the next attempt with the time of the earliest return where none is ready; that
     rejection has a hint of its own and is waited for like any other.
     """
-    if not call.context.rotates or isinstance(failure, RejectedError):
-        return False
-    return verdict.effects.retry in {RetryEffect.AT_HINT, RetryEffect.ELSEWHERE}
+    effect = verdict.effects.retry
+    resources_own = effect is RetryEffect.AT_HINT or effect is RetryEffect.ELSEWHERE
+    return resources_own and not isinstance(failure, RejectedError)

@@ -232,7 +232,8 @@ class Smooth(Backoff):
     is ``initial / 1.4`` times the growth of ``f`` since the wait before.
 
     Attributes:
-        initial: Seconds around which the first wait falls (its median), above 0.
+        initial: Seconds around which the first wait falls, above 0. Polly calls it the median of
+            the first wait; with its constants that is 0.9 times this.
         max: Most seconds; at least ``initial``.
     """
 
@@ -271,8 +272,8 @@ SHAPES: dict[str, type[Backoff]] = {
     "smooth": Smooth,
 }
 
-# Polly's own constants: the growth rate of the tanh term, and the divisor that brings the median of
-# the first wait to ``initial``.
+# Polly's own constants: the growth rate of the tanh term, and the divisor that brings the first
+# wait near ``initial``. Kept as they are, so that waits tuned with Polly stay what they were.
 _SMOOTH_RATE = 4.0
 _SMOOTH_SCALE = 1.4
 _SMOOTH_END = 1000.0

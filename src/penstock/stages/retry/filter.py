@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from penstock.call import Call
 from penstock.matching import answer_of
-from penstock.stages.retry.machine import is_retried
 from penstock.stages.retry.options import Accept, RetryOptions, split_retry_on
 from penstock.stages.retry.tenacity import (
     TenacityCallback,
@@ -15,7 +13,7 @@ from penstock.stages.retry.tenacity import (
     is_tenacity,
     looks_at_results,
 )
-from penstock.verdict import TryAgain, VerdictKind
+from penstock.verdict import TryAgain, Verdict, VerdictKind
 
 __all__ = ["OutcomeFilter"]
 
@@ -24,34 +22,43 @@ class OutcomeFilter:
     """What ``retry_on`` and ``accept`` say, read once.
 
     Attributes:
+        reads_table: True when ``retry_on`` is not set, so that nobody has to be asked.
         trusts_results: True when every result is good, so that none has to be looked at.
         asks_tenacity: True when tenacity's retry objects have to be asked.
     """
 
-    __slots__ = ("_accept", "_matcher", "_refuses", "_theirs", "asks_tenacity", "trusts_results")
+    __slots__ = (
+        "_accept",
+        "_matcher",
+        "_refuses",
+        "_theirs",
+        "asks_tenacity",
+        "reads_table",
+        "trusts_results",
+    )
 
     def __init__(self, options: RetryOptions) -> None:
         which = options.retry_on
         self._matcher, self._theirs = (None, ()) if which is None else split_retry_on(which)
         self._refuses = tuple(filter(looks_at_results, self._theirs))
         self._accept = cast("tuple[Accept, ...]", options.accept or ())
+        self.reads_table = which is None
         self.asks_tenacity = bool(self._theirs)
         self.trusts_results = not (self._accept or self._refuses)
 
-    async def retries(self, call: Call, failure: Exception, theirs: TenacityState | None) -> bool:
-        """Answer whether a failure is tried again.
+    async def retries(
+        self, failure: Exception, verdict: Verdict, theirs: TenacityState | None
+    ) -> bool:
+        """Answer whether ``retry_on`` has a failure tried again.
 
         Raises:
             Exception: Whatever the user's predicate raises.
         """
-        verdict = call.judge(failure)
         if verdict.kind is VerdictKind.CANCELLED:
             return False
         # The operation asked for it by name; no filter knows better.
         if isinstance(failure, TryAgain) or is_tenacity(failure, "TryAgain"):
             return True
-        if self._matcher is None and not self._theirs:
-            return is_retried(verdict, rotates=call.context.rotates)
         if self._matcher is not None and await self._matcher.ask(failure, verdict):
             return True
         return await _any_says_yes(self._theirs, theirs)

@@ -62,6 +62,10 @@ def is_retried(verdict: Verdict, *, rotates: bool) -> bool:
             return True
 
 
+# Fail-over and zero waits are the common case where speed matters; a frozen record costs a while.
+AT_ONCE = Delay(0.0)
+
+
 class RetryRun:
     """The retries of one call, made after its first failure.
 
@@ -116,7 +120,7 @@ class RetryRun:
             return Stop(Reason.TIME_SPENT)
         if deadline is not None and now + delay >= deadline:
             return Stop(Reason.DEADLINE)
-        return Delay(delay)
+        return Delay(delay) if delay else AT_ONCE
 
     def _own_wait(self) -> float:
         # ``max`` with 0.0 first also turns NaN into 0.

@@ -76,7 +76,7 @@ class Retry:
     async def _go_on(self, attempts: Attempts, call: Call, call_next: Handler) -> Any:
         # Outside of any ``except`` block, so that no failure becomes the next one's context.
         try:
-            while not await attempts.is_over():
+            while attempts.failure is not None or not await attempts.is_accepted():
                 decision = await attempts.decide()
                 if isinstance(decision, Stop):
                     self._totals["gave_up"] += 1
