@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from penstock.testing.virtual_time import VirtualTimeLoop
+from penstock.testing.virtual_time import Deadlock, VirtualTimeLoop
 
 __all__ = ["CancelSweepError", "Sweep", "cancel_sweep"]
 
@@ -75,8 +75,13 @@ class Sweep:
         while self._loop.is_busy:  # noqa: ASYNC110 - no event tells that nothing else is ready
             await asyncio.sleep(0)
         self._judge_victim(self._victim, raises)
-        for task in self._beside:
-            _judge_beside(task)
+        if failures := self.failures():
+            raise AssertionError("; ".join(failures))
+
+    def failures(self) -> list[str]:
+        """Say which tasks beside the victim have failed, and how."""
+        ended = [task for task in self._beside if task.done()]
+        return [f"task {t.get_name()} failed: {e!r}" for t in ended if (e := _failure_of(t))]
 
     def judge_loop(self) -> None:
         """Check that no callback failed and that no task is left."""
@@ -103,8 +108,10 @@ class Sweep:
             self._loop.at_point = None
             return
         self._points += 1
-        if self._points == self._point:
+        if self._points > _MAX_POINTS:
             self._loop.at_point = None
+            raise RuntimeError(f"the victim did not end within {_MAX_POINTS} handles")
+        if self._points == self._point:
             self.step = self._loop.steps - self._since
             self.where = f"when the victim was cancelled in step {self.step}, {place}"
             victim.cancel()
@@ -171,10 +178,10 @@ def cancel_sweep(
     """
     allowed = raises if isinstance(raises, tuple) else (raises,)
     _run(scenario, check, allowed, point=0)
-    for point in range(1, _MAX_POINTS):
-        if not _run(scenario, check, allowed, point).step:
-            return point - 1
-    raise CancelSweepError(f"the victim did not end within {_MAX_POINTS} points")
+    point = 1
+    while _run(scenario, check, allowed, point).step:
+        point += 1
+    return point - 1
 
 
 def _run(
@@ -207,13 +214,13 @@ def _run(
             if sweep is None:
                 raise
             text = f"broke {sweep.where}: {type(error).__name__}: {error}"
+            if isinstance(error, Deadlock):
+                text = "\n  ".join((text, *sweep.failures()))
             raise CancelSweepError(text, sweep.step) from error
 
 
-def _judge_beside(task: asyncio.Task[Any]) -> None:
-    error = asyncio.CancelledError() if task.cancelled() else task.exception()
-    if error is not None:
-        raise AssertionError(f"task {task.get_name()} failed: {error!r}") from error
+def _failure_of(task: asyncio.Task[Any]) -> BaseException | None:
+    return asyncio.CancelledError() if task.cancelled() else task.exception()
 
 
 def _describe(handle: asyncio.Handle) -> str:

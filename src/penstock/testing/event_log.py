@@ -42,7 +42,14 @@ class EventLog:
         return [type(event).__name__ for event in self.events]
 
     def of(self, kind: type[E], **facts: object) -> list[E]:
-        """Return the events of one type whose fields have the given values."""
+        """Return the events of one type whose fields have the given values.
+
+        Raises:
+            TypeError: Events of this type have no such field.
+        """
+        unknown = facts.keys() - {field.name for field in fields(kind)}
+        if unknown:
+            raise TypeError(f"{kind.__name__} has no field {', '.join(sorted(unknown))}")
         return [e for e in self.events if isinstance(e, kind) and _has(e, facts)]
 
     def only(self, kind: type[E], **facts: object) -> E:
@@ -74,9 +81,6 @@ class EventLog:
 
 
 def _has(event: Event, facts: dict[str, object]) -> bool:
-    unknown = facts.keys() - {field.name for field in fields(event)}
-    if unknown:
-        raise TypeError(f"{type(event).__name__} has no field {', '.join(sorted(unknown))}")
     return all(getattr(event, name) == value for name, value in facts.items())
 
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock import clock
+from penstock.errors import ConfigError
+from penstock.options import Number
 
 __all__ = [
     "ScriptOver",
@@ -26,6 +28,9 @@ __all__ = [
     "scripted_sync",
     "takes",
 ]
+
+
+_SECONDS = Number(unit="s")
 
 
 class ScriptOver(BaseException):
@@ -40,12 +45,24 @@ class takes:  # noqa: N801 - reads as the phrase ``takes(5, "slow")``
     """An outcome that comes after some time.
 
     Attributes:
-        seconds: How long the call takes, from 0.
+        seconds: How long the call takes, from 0; a timedelta is read as seconds.
         outcome: What it ends with, as in any other place of the script.
+
+    Raises:
+        ConfigError: ``seconds`` is negative, NaN, infinite or no number.
     """
 
     seconds: float
     outcome: object = None
+
+    def __post_init__(self) -> None:
+        """Check the seconds now and not in the middle of a test."""
+        try:
+            object.__setattr__(self, "seconds", _SECONDS.read(self.seconds))
+        except ValueError:
+            raise ConfigError(
+                f"takes: 'seconds' must be {_SECONDS.allowed}; got {self.seconds!r}"
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)
