@@ -539,6 +539,19 @@ def test_forfeited_probes_come_back_and_their_results_are_ignored():
     assert machine.probes_out == 1
 
 
+def test_what_a_closed_circuit_had_under_way_in_a_dead_loop_is_ignored():
+    """What it counted before stays."""
+    machine = machine_of()
+    feed(machine, FAILURE, 3)
+    lost = admitted(machine)
+
+    machine.forfeit()
+    machine.record(lost, FAILURE, 0.0)
+    feed(machine, FAILURE)
+
+    assert (machine.failures, machine.state) == (4, State.CLOSED)
+
+
 class BreakerModel(RuleBasedStateMachine):
     """Any order of calls, outcomes, hands and clocks."""
 

@@ -159,7 +159,7 @@ class PybreakerStage:
             driver.fail(state, failure)
         else:
             driver.succeed(state)
-        return driver.current()
+        return driver.known
 
     def _effect_of(self, call: Call, failure: BaseException | None) -> BreakerEffect:
         if failure is None:

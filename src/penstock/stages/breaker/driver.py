@@ -70,6 +70,11 @@ class Driver:
         self.lock = breaker._lock
         self._report = report
 
+    @property
+    def known(self) -> CircuitBreakerState:
+        """The state object that was on when the storage was last asked."""
+        return self.breaker._state
+
     def current(self) -> CircuitBreakerState:
         """Return the state object that is on; a listener may hear of a change made elsewhere."""
         try:
@@ -77,7 +82,7 @@ class Driver:
         except Exception as error:  # noqa: BLE001 - reported
             self._report(error)
             self._put(self.breaker.current_state)
-            return self.breaker._state
+            return self.known
 
     def time_open(self) -> float:
         """Seconds until an open circuit lets a probe in; 0 when it is due."""
