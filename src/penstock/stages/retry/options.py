@@ -75,7 +75,7 @@ class _AcceptRule(Rule):
 
     def read(self, value: Any) -> Any:  # noqa: ANN401 - not checked yet
         predicates = tuple(parts_of(value))
-        if not predicates or not all(map(_is_function, predicates)):
+        if not predicates or not all(map(callable, predicates)):
             raise ValueError
         return predicates
 
