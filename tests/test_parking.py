@@ -53,7 +53,8 @@ async def test_a_grant_in_time_ends_the_timer() -> None:
 @pytest.mark.parametrize("grant_first", [True, False])
 async def test_a_grant_in_the_step_in_which_patience_ends_is_kept(grant_first: bool) -> None:
     """Whichever comes first, the state of the waiter tells what it holds."""
-    line, loop = WaitList(), asyncio.get_running_loop()
+    line, loop, complaints = WaitList(), asyncio.get_running_loop(), list[object]()
+    loop.set_exception_handler(lambda _loop, context: complaints.append(context))
     waiter = line.park()
     if grant_first:
         loop.call_at(5, lambda: wake(line.grant() or waiter))
@@ -65,6 +66,7 @@ async def test_a_grant_in_the_step_in_which_patience_ends_is_kept(grant_first: b
         woken = await parked
 
     assert woken is grant_first
+    assert complaints == []
     assert waiter.state is WaiterState.GRANTED
     assert line.abandon(waiter) is False
 

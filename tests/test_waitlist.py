@@ -120,6 +120,18 @@ def test_the_abandoned_do_not_pile_up_behind_a_patient_head() -> None:
     assert line.grant() is patient
 
 
+def test_few_who_give_up_among_many_are_not_searched_for() -> None:
+    """Clearing them out one by one would cost the length of the line each time."""
+    line = WaitList()
+    for _ in range(1000):
+        line.park()
+
+    for _ in range(900):
+        line.abandon(line.park())
+
+    assert sum(map(len, line._lanes.values())) == 1900
+
+
 def test_a_priority_that_nobody_has_any_more_costs_nothing() -> None:
     """Priorities that are all different, time stamps for one, leave no empty lanes behind."""
     line = WaitList()

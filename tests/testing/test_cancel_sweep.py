@@ -256,6 +256,53 @@ def test_a_task_beside_the_victim_must_succeed() -> None:
         cancel_sweep(scenario, lambda _state: None)
 
 
+def test_a_callback_that_fails_is_found() -> None:
+    """The loop would only log it, and the waiter that it should have woken would be lost."""
+
+    async def scenario(sweep: Sweep) -> None:
+        loop = asyncio.get_running_loop()
+        granted = loop.create_future()
+        loop.call_later(1, granted.set_result, None)
+
+        async def victim() -> None:
+            await granted
+
+        sweep.victim(victim())
+        sweep.beside(asyncio.sleep(2))
+
+    with pytest.raises(CancelSweepError, match=r"Exception in callback .*InvalidStateError"):
+        cancel_sweep(scenario, lambda _state: None)
+
+
+def test_the_check_comes_when_all_has_settled() -> None:
+    """What the end of the victim sets off in the loop has happened before the check."""
+
+    async def scenario(sweep: Sweep) -> list[str]:
+        loop = asyncio.get_running_loop()
+        history: list[str] = []
+
+        def settle(steps: int) -> None:
+            if steps:
+                loop.call_soon(settle, steps - 1)
+            else:
+                history.append("settled")
+
+        async def victim() -> None:
+            history.append("begun")
+            try:
+                await asyncio.sleep(1)
+            finally:
+                settle(5)
+
+        sweep.victim(victim())
+        return history
+
+    def check(history: list[str]) -> None:
+        assert history in ([], ["begun", "settled"])
+
+    assert cancel_sweep(scenario, check) >= 3
+
+
 def test_a_task_left_behind_is_found() -> None:
     """Whatever still runs when all is over is named."""
 
