@@ -12,7 +12,7 @@ from typing import Any
 
 import pybreaker
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -23,7 +23,7 @@ from penstock.policy import Policy
 from penstock.stages.breaker import Breaker, BreakerOptions
 from penstock.stages.breaker.admission import Admitted, Rejected, State
 from penstock.stages.breaker.machine import BreakerMachine
-from penstock.stages.breaker.window import BUCKETS, FAILED, SLOW, CallWindow, TimeWindow
+from penstock.stages.breaker.window import BUCKETS, FAILED, SLOW, CallWindow, TimeWindow, Window
 from penstock.testing import EventLog, Sweep, cancel_sweep, run, scripted, takes
 from penstock.verdict import BreakerEffect, CooldownResource, VerdictKind
 
@@ -89,7 +89,7 @@ def test_durations_may_be_timedeltas():
 # --- windows ---------------------------------------------------------------------------------
 
 
-def counts(window: CallWindow | TimeWindow) -> tuple[int, int, int]:
+def counts(window: Window) -> tuple[int, int, int]:
     """Return calls, failed, slow."""
     return window.calls, window.failed, window.slow
 
@@ -231,14 +231,19 @@ def test_an_open_circuit_says_when_to_come_back():
     assert machine.admit(117.5) == Rejected(12.5)
 
 
-def test_who_waits_for_exactly_retry_after_is_let_in():
-    """Rounding does not turn the caller away once more."""
-    machine = opened(now=0.1, recover_after=0.7)
-    rejected = machine.admit(0.3)
-    assert isinstance(rejected, Rejected)
-    assert rejected.retry_after is not None
+@given(
+    st.floats(0, 1e8),
+    st.floats(0, 1, exclude_max=True),
+    st.floats(1e-3, 3600),
+)
+def test_who_waits_for_exactly_retry_after_is_let_in(at: float, part: float, open_for: float):
+    """Rounding does not turn the caller away once more, not even after three years of uptime."""
+    machine = opened(now=at, recover_after=open_for)
+    now = at + part * open_for
+    rejected = machine.admit(now)
+    assume(isinstance(rejected, Rejected))
 
-    admission = machine.admit(0.3 + rejected.retry_after)
+    admission = machine.admit(now + rejected.retry_after)
 
     assert isinstance(admission, Admitted)
 
@@ -453,6 +458,19 @@ def test_slow_calls_open_the_circuit():
 
     assert change is not None
     assert change.reason == "1 of 2 calls were slow"
+
+
+def test_below_the_ratio_slow_calls_open_nothing():
+    """One of three is less than half, though it failed as well."""
+    machine = machine_of(slow_after=2, slow_ratio=0.5, minimum_calls=3)
+    for began, took in [(100.0, 1.9), (200.0, 1.9)]:
+        machine.record(admitted(machine, began), SUCCESS, began + took)
+
+    machine.record(admitted(machine, 300.0), FAILURE, 302.0)
+
+    assert machine.window is not None
+    assert counts(machine.window) == (3, 1, 1)
+    assert machine.state is State.CLOSED
 
 
 def test_a_call_that_timed_out_is_slow():

@@ -309,6 +309,17 @@ async def test_the_time_open_is_read_with_and_without_a_time_zone(aware: object)
     assert stage.snapshot()["retry_after"] == pytest.approx(60, abs=1)
 
 
+async def test_half_a_second_before_its_time_a_circuit_is_still_open():
+    """The trial begins when ``reset_timeout`` is over, not in the second before."""
+    breaker = CircuitBreaker(fail_max=1, reset_timeout=60)
+    policy, _ = guarded(breaker)
+    await fail(policy)
+    let_pass(breaker, 59.5)
+
+    with pytest.raises(CircuitOpenError):
+        await policy.call(scripted())
+
+
 async def test_an_open_circuit_that_never_noted_when_is_tried_at_once():
     """As pybreaker does."""
     breaker = CircuitBreaker(state_storage=CircuitMemoryStorage(STATE_OPEN))
@@ -508,12 +519,13 @@ def test_what_with_breaker_is_given_becomes_a_stage():
     ours = breaker_stage(3, recover_after=5)
     default = breaker_stage()
     theirs = breaker_stage(CircuitBreaker(), probes=2)
+    cautious = breaker_stage(CircuitBreaker())
 
     assert isinstance(ours, Breaker)
     assert isinstance(default, Breaker)
     assert (ours.options.failures, ours.options.recover_after) == (3, 5)
     assert isinstance(theirs, PybreakerStage)
-    assert theirs.options.probes == 2
+    assert (theirs.options.probes, cautious.options.probes) == (2, 1)
 
 
 def test_options_of_ours_do_not_go_with_a_circuit_breaker():

@@ -25,9 +25,9 @@ from penstock.verdict import BreakerEffect
 
 __all__ = ["BreakerMachine"]
 
-# ``now + (end - now)`` can fall short of ``end`` by a rounding error. A caller that waited for
-# exactly its ``retry_after`` is let in.
-_ROUNDING = 1e-9
+# ``now + (end - now)`` can fall short of ``end`` by a rounding error, of some nanoseconds once the
+# machine has been up for months. A caller that waited for exactly its ``retry_after`` is let in.
+_ROUNDING = 1e-6
 
 
 class BreakerMachine:
@@ -89,11 +89,7 @@ class BreakerMachine:
             case State.CLOSED:
                 return Admitted(self.generation, now) if self.steady is None else self.steady
             case State.OPEN:
-                left = self.time_open(now)
-                if left > 0:
-                    return Rejected(left)
-                change = self._move(State.HALF_OPEN, "the open time is over")
-                return self._admit_probe(now, change)
+                return self._admit_first_probe(now)
             case State.HALF_OPEN:
                 return self._admit_probe(now)
             case State.ISOLATED:
@@ -153,10 +149,17 @@ class BreakerMachine:
 
     def time_open(self, now: float) -> float:
         """Seconds until an open circuit lets a probe in; 0 when it is due."""
-        # After a clock that went back, the wait begins anew: at most the open time, never more.
-        self._opened_at = min(self._opened_at, now)
-        left = self._opened_at + self._open_for - now
+        left = min(self._opened_at, now) + self._open_for - now
         return left if left > _ROUNDING else 0.0
+
+    def _admit_first_probe(self, now: float) -> Admitted | Rejected:
+        # After a clock that went back the wait begins anew: at most the open time, never more.
+        self._opened_at = min(self._opened_at, now)
+        left = self.time_open(now)
+        if left > 0:
+            return Rejected(left)
+        change = self._move(State.HALF_OPEN, "the open time is over")
+        return self._admit_probe(now, change)
 
     def _admit_probe(self, now: float, change: Change | None = None) -> Admitted | Rejected:
         if self.probes_out >= self._options.probes:
