@@ -89,7 +89,7 @@ class WaitList:
         if not self._live:
             self._clear()
             return None
-        while self._order:
+        while True:
             lane = self._lanes[self._order[-1]]
             while lane and lane[0].state is not WaiterState.PARKED:
                 lane.popleft()
@@ -97,7 +97,6 @@ class WaitList:
             if lane:
                 return lane[0]
             del self._lanes[self._order.pop()]
-        return None
 
     def grant(self) -> Waiter | None:
         """Take the head off the list and mark it granted; None when nobody waits."""

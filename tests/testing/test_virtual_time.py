@@ -240,6 +240,19 @@ def test_a_thread_of_the_callers_own_is_waited_for_on_request() -> None:
     assert run(main()) == 0.0
 
 
+def test_a_wait_for_outside_work_that_ends_without_news_goes_on() -> None:
+    """A selector may return early; that is no deadlock while a thread is out."""
+
+    async def main() -> str:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        with loop.outside_work():
+            loop._jump()
+        return "still here"
+
+    assert run(main()) == "still here"
+
+
 def test_a_signal_handler_runs() -> None:
     """The loop looks at its wake-up descriptor in every step."""
 

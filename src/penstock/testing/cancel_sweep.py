@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+from penstock.testing.scripted import ScriptOver
 from penstock.testing.virtual_time import Deadlock, VirtualTimeLoop
 
 __all__ = ["CancelSweepError", "Sweep", "cancel_sweep"]
@@ -190,33 +191,25 @@ def _run(
     raises: tuple[type[BaseException], ...],
     point: int,
 ) -> Sweep:
-    sweep: Sweep | None = None
-
-    async def act() -> Sweep:
-        nonlocal sweep
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, _SweepLoop)
-        sweep = Sweep(loop, point)
+    async def act(sweep: Sweep) -> None:
         state = await scenario(sweep)
         await sweep.settle(raises)
         checked = check(state)
         if inspect.isawaitable(checked):
             await checked
         sweep.judge_loop()
-        return sweep
 
-    with asyncio.Runner(loop_factory=_SweepLoop) as runner:
+    loop = _SweepLoop()
+    sweep = Sweep(loop, point)
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
         try:
-            return runner.run(act())
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:
-            if sweep is None:
-                raise
+            runner.run(act(sweep))
+        except (Exception, asyncio.CancelledError, ScriptOver) as error:
             text = f"broke {sweep.where}: {type(error).__name__}: {error}"
             if isinstance(error, Deadlock):
                 text = "\n  ".join((text, *sweep.failures()))
             raise CancelSweepError(text, sweep.step) from error
+    return sweep
 
 
 def _failure_of(task: asyncio.Task[Any]) -> BaseException | None:
