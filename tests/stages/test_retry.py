@@ -4,6 +4,8 @@ import asyncio
 import gc
 import logging
 import math
+import weakref
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from types import SimpleNamespace
@@ -1030,6 +1032,54 @@ async def test_results_that_were_refused_leave_no_garbage():
     policy = Policy("p").with_retry(wait=Constant(seconds=0), accept=bool)
 
     assert await collected_by(200, policy, 0, OSError, 1) == 0
+
+
+@pytest.mark.parametrize("before_sleep", [None, print])
+async def test_a_failed_call_keeps_no_cycle_of_its_own(before_sleep, capsys):
+    """What is left of a failure goes with it, once the call has forgotten its verdict."""
+
+    async def forget(call, call_next):
+        try:
+            return await call_next(call)
+        finally:
+            call.forget_verdict()
+
+    async def operation():
+        raise OSError
+
+    retry = Retry(RetryOptions(wait=0, before_sleep=before_sleep))
+    policy = Policy("p").with_stage(forget).with_stage(retry)
+    with suppress(OSError):
+        await policy.call(operation)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(100):
+            with suppress(OSError):
+                await policy.call(operation)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+async def test_only_the_last_failure_is_kept_while_a_call_goes_on():
+    """A failure holds a whole stack; a long retry must not pile them up."""
+    alive = weakref.WeakSet()
+    most = 0
+
+    async def operation():
+        nonlocal most
+        most = max(most, len(alive))
+        failure = JudgedError()
+        alive.add(failure)
+        try:
+            raise failure
+        finally:
+            del failure
+
+    await outcome_of(policy_of(attempts=10).call(operation))
+
+    assert most == 1
 
 
 async def test_the_ten_thousandth_attempt_waits_as_it_should():

@@ -97,7 +97,6 @@ class Attempts:
         try:
             if self._has_hooks or isinstance(self.failure, RefusedResult):
                 await self._run_hooks(seconds)
-            # A failure keeps its whole stack alive; it is let go of before the sleep.
             self.failure = self.result = None
             self._call.forget_verdict()
             if seconds > 0:

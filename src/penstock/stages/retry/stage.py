@@ -59,7 +59,7 @@ class Retry:
                     return result
             attempts = Attempts(self.options, self._rules, self._outcomes, call, began)
             attempts.result, attempts.failure = result, failure
-            # The failure's frames hold this one; and what failed is not kept through the pauses.
+            # The failure's frames hold this one: together they would be a cycle.
             result = failure = None
             return await self._go_on(attempts, call, call_next)
         finally:

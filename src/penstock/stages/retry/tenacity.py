@@ -87,8 +87,8 @@ class TenacityState:
     def record(self, attempt: int, now: float, failure: Exception | None, result: object) -> None:
         """Say how an attempt (from 1) ended: with a failure, or with a result where it is None."""
         state = self.state
-        state.prepare_for_next_attempt()
         state.attempt_number = attempt
+        state.next_action = None
         if failure is None:
             state.set_result(result)
         else:
