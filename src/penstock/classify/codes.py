@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from penstock.classify.kinds import top_module
@@ -39,6 +40,8 @@ EVENT_WORDS: dict[str, VerdictKind] = {
     "server_error": _TRANSIENT,
     "invalid_request_error": _BUG,
 }
+
+_SQLSTATE = re.compile("[0-9A-Z]{5}")
 
 SQLSTATES: dict[str, VerdictKind] = {
     "40001": _TRANSIENT,  # serialization_failure
@@ -169,7 +172,7 @@ def _by_sqlstate(failure: BaseException) -> Verdict | None:
     for holder in (failure, peek(failure, "orig")):
         for name in ("sqlstate", "pgcode"):
             state = peek(holder, name)
-            if isinstance(state, str) and len(state) == 5:  # noqa: PLR2004 - the length of SQLSTATE
+            if isinstance(state, str) and _SQLSTATE.fullmatch(state):
                 kind = SQLSTATES.get(state) or SQLSTATE_CLASSES.get(state[:2])
                 if kind is not None:
                     return Verdict(kind, reason=str(state), sent=state != "08001")

@@ -85,7 +85,7 @@ def classify(failure: BaseException, *, wall_clock: Callable[[], float] = time.t
             return by_type
         return _judge(failure, wall_clock)
     except Exception:  # noqa: BLE001 - the failure itself has to reach the caller, not this one
-        return Verdict(VerdictKind.UNKNOWN)
+        return _by_builtin_type(type(failure))
 
 
 def _judge(failure: BaseException, wall_clock: Callable[[], float]) -> Verdict:
@@ -118,12 +118,21 @@ def _by_client_type(failure: Exception) -> Verdict | None:
     row = client_row(type(failure))
     if row is None:
         return None
-    if row.kind is VerdictKind.TRANSIENT:
-        # A certificate that is refused comes as a connection error, and is still refused next time.
-        for cause in islice(causes(failure), 1, None):
-            if any(base.__name__ == "SSLCertVerificationError" for base in type(cause).__mro__):
-                return Verdict(VerdictKind.CALLER_BUG, reason="SSLCertVerificationError")
+    # A certificate that is refused comes as a connection error, and is still refused next time.
+    if row.kind is VerdictKind.TRANSIENT and _is_refused_certificate(failure):
+        return Verdict(VerdictKind.CALLER_BUG, reason="SSLCertVerificationError")
     return Verdict(row.kind, reason=type(failure).__name__, sent=row.sent)
+
+
+def _is_refused_certificate(failure: Exception) -> bool:
+    # httpcore raises its own error with the real one as argument instead of as cause.
+    links = [link for link in causes(failure) if isinstance(link, BaseException)]
+    suspects = [*links, *(link.args[0] for link in links if link.args)]
+    return any(
+        base.__name__ == "SSLCertVerificationError"
+        for suspect in suspects
+        for base in type(suspect).__mro__
+    )
 
 
 def _by_errno(failure: Exception) -> Verdict | None:

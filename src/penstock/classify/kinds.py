@@ -121,6 +121,7 @@ CLIENT_TYPES: dict[str, dict[str, Row]] = {
         "ServerFingerprintMismatch": _BUG,
         "ServerTimeoutError": _TIMEOUT,
         "InvalidURL": _BUG,
+        "NonHttpUrlClientError": _BUG,
         "TooManyRedirects": _BUG,
     },
     "asyncpg": {"DataError": _BUG, "InterfaceError": _TRANSIENT},

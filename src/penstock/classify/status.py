@@ -107,7 +107,7 @@ def _verdict_of(status: int) -> Verdict:
 
 
 def _whole(value: object) -> int | None:
-    if not isinstance(value, int) or isinstance(value, bool):
+    if not isinstance(value, int):
         return None
     plain = int.__int__(value)  # an enum member becomes a number
     return plain if _FIRST <= plain <= _LAST else None

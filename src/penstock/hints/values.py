@@ -80,10 +80,6 @@ def _http_date(text: str) -> float | None:
     return _timestamp(moment)
 
 
-def _timestamp(moment: datetime) -> float | None:
+def _timestamp(moment: datetime) -> float:
     # Both kinds of date are UTC where they name no zone.
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    try:
-        return aware.timestamp()
-    except (ValueError, OverflowError):
-        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
