@@ -112,3 +112,4 @@ async def test_a_policy_writes_its_history_into_the_log() -> None:
     assert log.only(RetryScheduled).delay == 2
     assert [e.attempt for e in log.of(AttemptEnded)] == [1, 2]
     assert log.only(CallEnded, outcome="success").at == 2
+    assert "AttemptEnded(policy='t', attempt=2, duration=0.0, verdict='ok')" in str(log)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields
+from enum import Enum
 from typing import TypeVar
 
 from penstock.events import Event
@@ -91,5 +92,9 @@ def _wanted(kind: type[Event], facts: dict[str, object]) -> str:
 def _line(event: Event) -> str:
     facts = {f.name: getattr(event, f.name) for f in fields(event)}
     at = facts.pop("at")
-    told = ", ".join(f"{name}={value!r}" for name, value in facts.items() if value is not None)
+    told = ", ".join(f"{name}={_word(v)!r}" for name, v in facts.items() if v is not None)
     return f"{at:12.6f}  {type(event).__name__}({told})"
+
+
+def _word(value: object) -> object:
+    return value.value if isinstance(value, Enum) else value
