@@ -478,6 +478,17 @@ async def test_fresh_gives_a_copy_with_new_state():
     assert twin.breaker._lock is not breaker._lock
 
 
+async def test_a_fresh_copy_moves_itself_and_not_the_original():
+    """pybreaker's state objects know their breaker; the copy has one of its own."""
+    policy, stage = guarded(CircuitBreaker(fail_max=1))
+    await policy.call(scripted("fine"))
+    twin = stage.fresh()
+
+    await fail(Policy("twin").with_stage(twin))
+
+    assert (stage.state, twin.state) == ("closed", "open")
+
+
 def test_fresh_shares_a_storage_that_is_shared_on_purpose():
     """What several processes agree on is not forgotten by one of them."""
 
