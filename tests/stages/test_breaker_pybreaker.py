@@ -479,7 +479,7 @@ async def test_fresh_gives_a_copy_with_new_state():
 
 
 async def test_a_fresh_copy_moves_itself_and_not_the_original():
-    """pybreaker's state objects know their breaker; the copy has one of its own."""
+    """A state object of pybreaker knows its breaker; the copy has one of its own."""
     policy, stage = guarded(CircuitBreaker(fail_max=1))
     await policy.call(scripted("fine"))
     twin = stage.fresh()
