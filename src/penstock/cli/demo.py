@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from penstock.demo.recipe import recipe_path
 
 __all__ = ["demo"]
 
@@ -16,6 +19,9 @@ _NEEDS = ("httpx", "rich")
 def demo(
     requests: Annotated[int, typer.Option(min=1, max=100_000, help="How many calls.")] = 300,
     seed: Annotated[int, typer.Option(help="Which script the server plays.")] = 7,
+    policy: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Another policy file.")
+    ] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Lines of text, no live table.")] = False,  # noqa: FBT002 - a flag of the command line
 ) -> None:
     """Send real requests to a small server that misbehaves, and see all of them answered.
@@ -33,7 +39,7 @@ def demo(
     from penstock.demo.main import show  # noqa: PLC0415 - what it needs may be missing
 
     try:
-        good = asyncio.run(show(requests, seed, plain=plain))
+        good = asyncio.run(show(requests, seed, policy or recipe_path(), plain=plain))
     except KeyboardInterrupt:
         typer.echo("stopped; the server is stopped too", err=True)
         raise typer.Exit(130) from None

@@ -112,7 +112,7 @@ def width_of(console: Console) -> int:
 
 def pipeline_table(stages: Iterable[Snapshot], tally: Tally) -> Table:
     """Return the pipeline, outermost first: each stage, its state, and who waited in it."""
-    table = Table(box=None, expand=True, header_style="dim", padding=(0, 1, 0, 0))
+    table = Table(box=None, expand=True, header_style="dim", padding=(0, 2, 0, 0))
     table.add_column("stage", no_wrap=True)
     table.add_column("now", ratio=1, no_wrap=True)
     table.add_column("waits", justify="right", no_wrap=True)

@@ -10,7 +10,6 @@ from rich.console import Console
 from penstock.demo.drive import run
 from penstock.demo.live import LiveScreen, width_of
 from penstock.demo.process import demo_server
-from penstock.demo.recipe import recipe_path
 from penstock.demo.report import as_lines, as_panel
 from penstock.demo.screen import PlainScreen, Screen
 from penstock.demo.tally import Tally
@@ -19,12 +18,13 @@ from penstock.policy import Policy
 __all__ = ["show"]
 
 
-async def show(calls: int, seed: int, *, plain: bool) -> bool:
+async def show(calls: int, seed: int, recipe: Path, *, plain: bool) -> bool:
     """Run the demo on standard output.
 
     Args:
         calls: How many, from 1.
         seed: Which script the server plays.
+        recipe: The policy's YAML file.
         plain: Lines of text also in a terminal.
 
     Returns:
@@ -33,7 +33,7 @@ async def show(calls: int, seed: int, *, plain: bool) -> bool:
     console = Console(highlight=False)
     write = partial(print, flush=True)
     lively = console.is_terminal and not console.is_dumb_terminal and not plain
-    tally, recipe = Tally(), recipe_path()
+    tally = Tally()
     policy = Policy.from_yaml(recipe, observers=[tally])
     with demo_server(seed, calls) as url:
         title = f"penstock demo · {_short(recipe)} · seed {seed} · {url}"

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from penstock.demo.process import demo_server
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+def run(name: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Run a recipe as a program and return the lines that it prints."""
+    runpy.run_path(str(RECIPES / name), run_name="__main__")
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.integration
+def test_wrap_an_sdk_call(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two calls come through a server that misbehaves towards each of them."""
+    with demo_server(seed=3, calls=2) as url:
+        monkeypatch.setattr(sys, "argv", ["recipe", url])
+        lines = run("01_wrap_an_sdk_call.py", capsys)
+
+    assert lines == ["{'call': 0}", "200"]
+
+
+def test_policy_from_yaml(capsys: pytest.CaptureFixture[str]) -> None:
+    """The policies of the file work, and a mistake in one is explained."""
+    lines = run("02_policy_from_yaml.py", capsys)
+
+    assert lines[:3] == [
+        "<Policy 'search': timeout, retry, rate_limit, timeout>",
+        "found turbines",
+        "report written",
+    ]
+    assert "retri" in lines[3]
+
+
+def test_token_budget_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    """Estimates are corrected, so twice the calls get through that the estimates allow."""
+    lines = run("03_token_budget_rate.py", capsys)
+
+    assert lines == ["20 answers in 63 s, within both limits", "5300 tokens"]
+
+
+def test_share_one_limiter(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two policies together keep the one rate."""
+    lines = run("04_share_one_limiter.py", capsys)
+
+    assert lines == [
+        "60 requests in 2.10 s: 20 in any second, whoever makes them",
+        "free now: False",
+        "[20]",
+    ]
+
+
+def test_batch_with_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    """Progress, results and errors of a batch; then the first result of one without end."""
+    lines = run("05_batch_with_progress.py", capsys)
+
+    assert lines == [
+        "25 of 50",
+        "50 of 50",
+        "45 converted, 5 failed: page 7 is blank",
+        "first: page 0",
+    ]
+
+
+@pytest.mark.integration
+def test_test_in_virtual_time() -> None:
+    """The recipe's own tests pass, with nothing but the plugin that penstock brings."""
+    path = str(RECIPES / "06_test_in_virtual_time.py")
+
+    finished = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert finished.returncode == 0, finished.stdout
+    assert "3 passed" in finished.stdout
+
+
+def test_stream(capsys: pytest.CaptureFixture[str]) -> None:
+    """Opened again before the first item, closed after a break, never replayed."""
+    lines = run("07_stream.py", capsys)
+
+    assert lines == [
+        "1 permit held while it is read",
+        "['water', 'drives', 'the', 'turbine'] from connection 2",
+        "only one",
+        "0 held after it",
+        "soon",
+        "broken",
+        "closed in the middle",
+    ]
+
+
+def test_fallback_to_second_model(capsys: pytest.CaptureFixture[str]) -> None:
+    """The second model answers for the first, and the cache for both."""
+    lines = run("08_fallback_to_second_model.py", capsys)
+
+    assert lines == [
+        "fallback after OverloadedError",
+        "a short answer to 'why is the sky blue?'",
+        "fallback after OverloadedError",
+        "fallback after OverloadedError",
+        "Paris (from yesterday)",
+    ]
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("[0-9]*.py")), ids=lambda path: path.stem)
+def test_a_recipe_is_short_and_has_a_test(path: Path) -> None:
+    """At most 60 lines, and a test of the recipe's own name in this file."""
+    tests = Path(__file__).read_text(encoding="utf-8")
+
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 60
+    assert f"def test_{path.stem.partition('_')[2]}(" in tests
