@@ -75,8 +75,9 @@ async def park_until_granted(waiter: Waiter, seconds: float | None = None) -> bo
 def wake(waiter: Waiter) -> None:
     """Wake a waiter that has just been granted; nothing happens if it is past waiting."""
     future = waiter.signal
-    # A closed loop takes no callbacks; what its waiters were granted comes back with the next move.
-    if not future.done() and not future.get_loop().is_closed():
+    # Nobody may wait yet (a reservation), or its loop is closed and takes no callbacks: what its
+    # waiters were granted comes back with the next move.
+    if future is not None and not future.done() and not future.get_loop().is_closed():
         future.set_result(True)
 
 

@@ -28,14 +28,15 @@ class ConcurrencyMachine:
         max_queue: Most waiters; None for no bound.
     """
 
-    __slots__ = ("generation", "in_flight", "limit", "max_queue", "waiting")
+    __slots__ = ("_waiting", "generation", "in_flight", "limit", "max_queue", "queued")
 
     def __init__(self, limit: int, max_queue: int | None = None) -> None:
         self.limit = limit
         self.max_queue = max_queue
         self.in_flight = 0
         self.generation = 0
-        self.waiting = WaitList()
+        self.queued = 0
+        self._waiting = WaitList()
 
     def admit(self) -> Admission:
         """Take a permit if one is free and nobody waits for it."""
@@ -43,26 +44,28 @@ class ConcurrencyMachine:
         if self.in_flight < self.limit:
             self.in_flight += 1
             return Admission.ADMITTED
-        if self.max_queue is not None and len(self.waiting) >= self.max_queue:
+        if self.max_queue is not None and self.queued >= self.max_queue:
             return Admission.QUEUE_FULL
         return Admission.MUST_WAIT
 
     def park(self, priority: int = 0) -> Waiter:
         """Stand in line; call it only after ``admit`` answered MUST_WAIT."""
-        return self.waiting.park(1, priority)
+        self.queued += 1
+        return self._waiting.park(1, priority)
 
     def abandon(self, waiter: Waiter) -> bool:
         """Leave the line; False when the permit had been granted and must be released."""
-        return self.waiting.abandon(waiter)
+        abandoned = self._waiting.abandon(waiter)
+        self.queued = len(self._waiting)
+        return abandoned
 
     def release(self, generation: int) -> Waiter | None:
         """Give a permit back; return the waiter it was handed on to, to be woken."""
         if generation != self.generation:
             return None
-        if self.in_flight <= self.limit:
-            waiter = self.waiting.grant()
-            if waiter is not None:
-                return waiter
+        if self.queued and self.in_flight <= self.limit:
+            self.queued -= 1
+            return self._waiting.grant()
         self.in_flight -= 1
         return None
 
@@ -73,8 +76,9 @@ class ConcurrencyMachine:
         """
         self.limit = limit
         granted: list[Waiter] = []
-        while self.in_flight < self.limit and (waiter := self.waiting.grant()) is not None:
+        while self.in_flight < self.limit and (waiter := self._waiting.grant()) is not None:
             self.in_flight += 1
+            self.queued -= 1
             granted.append(waiter)
         return granted
 
@@ -82,4 +86,5 @@ class ConcurrencyMachine:
         """Forget every permit and every waiter: the loop they lived in is gone."""
         self.generation += 1
         self.in_flight = 0
-        self.waiting.abandon_all()
+        self.queued = 0
+        self._waiting.abandon_all()

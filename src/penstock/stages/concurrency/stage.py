@@ -35,7 +35,8 @@ class Concurrency:
         if call.thread != home.thread or home.is_closed():
             self._move_in()
         machine = self._machine
-        # The first line of ``machine.admit``, here because a call costs as much as all the rest.
+        # ``admit`` and ``release`` where nobody waits, written out: calling them costs more than
+        # all the rest of this method.
         if machine.in_flight < machine.limit:
             machine.in_flight += 1
         else:
@@ -44,10 +45,12 @@ class Concurrency:
         try:
             return await call_next(call)
         finally:
-            if call.lingering is None:
+            if call.lingering is not None:
+                call.lingering.when_idle(partial(self._release, generation))
+            elif machine.queued or generation != machine.generation:
                 self._release(generation)
             else:
-                call.lingering.when_idle(partial(self._release, generation))
+                machine.in_flight -= 1
 
     def fresh(self) -> Self:
         """Return a stage of the same options with new state."""
@@ -60,7 +63,7 @@ class Concurrency:
             "stage": self.name,
             "limit": machine.limit,
             "in_flight": machine.in_flight,
-            "waiting": len(machine.waiting),
+            "waiting": machine.queued,
         }
 
     def resize(self, limit: int) -> None:
@@ -80,7 +83,7 @@ class Concurrency:
             case Admission.ADMITTED:
                 return
             case Admission.QUEUE_FULL:
-                raise self._refuse(call, f"{len(machine.waiting)} calls wait already")
+                raise self._refuse(call, f"{machine.queued} calls wait already")
             case Admission.MUST_WAIT:
                 pass
         began = clock.now()

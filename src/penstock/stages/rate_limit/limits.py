@@ -78,10 +78,9 @@ class SlidingWindow:
         starts = self._starts
         if starts and starts[0].at + self.period <= now:
             self._expire(now)
-        used = self._used + cost
         # An empty window takes anything: what can never fit is refused before it comes here, and
         # what was in line when the rate was lowered must get through some day.
-        if used > self.capacity + _SLACK and starts:
+        if self._used + cost > self.capacity + _SLACK and starts:
             return None
         return self._record(now, cost)
 
@@ -164,14 +163,18 @@ class Gcra:
         self.interval = rate.per / rate.amount
         self._arrival = float("-inf")
 
-    def try_take(self, now: float, cost: float) -> float | None:
+    def try_take(self, now: float, cost: float) -> bool | None:
         """Charge and return a receipt, or return None and change nothing."""
-        return None if self.ready_at(now, cost) > now else self._take(now, cost)
+        arrival = self._arrival
+        if arrival + (cost - self.capacity - _SLACK) * self.interval > now:
+            return None
+        self._arrival = (arrival if arrival > now else now) + cost * self.interval
+        return True
 
-    def take_due(self, now: float, cost: float) -> float | None:
+    def take_due(self, now: float, cost: float) -> bool | None:
         """As ``try_take``, but what was slept through since it was due is not lost."""
         ready = self.ready_at(now, cost)
-        return None if ready > now else self._take(max(ready, now - _MOST_CATCH_UP), cost)
+        return None if ready > now else self.try_take(max(ready, now - _MOST_CATCH_UP), cost)
 
     def ready_at(self, now: float, cost: float) -> float:
         """When ``try_take`` will answer, if nobody else takes anything."""
@@ -183,11 +186,11 @@ class Gcra:
 
     def charge(self, now: float, cost: float) -> None:
         """Charge what was used above the estimate; it may go beyond the capacity (debt)."""
-        self._take(now, cost)
+        self._arrival = max(now, self._arrival) + cost * self.interval
 
-    def give_back(self, now: float, receipt: float, cost: float) -> None:
-        """Give back a part of what a receipt paid; the bucket never holds more than it can."""
-        self._arrival = max(now, self._arrival - min(cost, receipt) * self.interval)
+    def give_back(self, now: float, receipt: bool, cost: float) -> None:  # noqa: FBT001, ARG002 - one interface
+        """Give back a part of what was paid, as new units: the bucket never holds more than it can."""
+        self._arrival = max(now, self._arrival - cost * self.interval)
 
     def change(self, rate: Rate, burst: int | None, now: float) -> None:
         """Go on with another rate; units that were owed stay owed."""
@@ -199,10 +202,6 @@ class Gcra:
     def available(self, now: float) -> float:
         """Units that could start now."""
         return max(0, self.capacity - max(0.0, self._arrival - now) / self.interval)
-
-    def _take(self, at: float, cost: float) -> float:
-        self._arrival = max(self._arrival, at) + cost * self.interval
-        return cost
 
 
 def limit_for(rate: Rate, burst: int | None) -> SlidingWindow | Gcra:

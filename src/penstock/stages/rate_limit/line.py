@@ -7,7 +7,7 @@ import asyncio
 from penstock import clock
 from penstock.parking import Home, park_until_granted, wake
 from penstock.stages.rate_limit.machine import Costs, RateLimitMachine, Receipts
-from penstock.waitlist import Waiter
+from penstock.waitlist import Waiter, WaiterState
 
 __all__ = ["RateLine"]
 
@@ -49,6 +49,8 @@ class RateLine:
 
     async def wait_in_line(self, waiter: Waiter, seconds: float | None) -> Receipts | None:
         """Wait for the turn; None if ``seconds`` passed first, and the place is given up."""
+        if waiter.state is WaiterState.GRANTED:
+            return waiter.held
         try:
             await park_until_granted(waiter, seconds)
         except BaseException:
@@ -91,8 +93,11 @@ class RateLine:
         if self._timer is not None:
             self._timer.cancel()
         # Relative, since clock.now() and loop.time() need not share their zero (uvloop).
-        self._timer = asyncio.get_running_loop().call_later(max(0.0, at - now), self._on_timer)
-        self._armed_for = at
+        loop = self.home.loop
+        # A call collected after its loop was closed leaves the line too: nobody is served there.
+        if loop is not None and not loop.is_closed():
+            self._timer = loop.call_later(max(0.0, at - now), self._on_timer)
+            self._armed_for = at
 
     def _on_timer(self) -> None:
         self._timer = None

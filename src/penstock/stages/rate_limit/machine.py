@@ -7,7 +7,7 @@ from typing import Any
 
 from penstock.stages.rate_limit.limits import limit_for
 from penstock.stages.rate_limit.rate import Rate
-from penstock.waitlist import Waiter, WaitList
+from penstock.waitlist import Waiter, WaiterState, WaitList
 
 __all__ = ["Costs", "Receipts", "RateLimitMachine"]
 
@@ -75,10 +75,9 @@ class RateLimitMachine:
 
     def abandon(self, waiter: Waiter) -> bool:
         """Leave the line; False when it had been granted and its receipts must be given back."""
-        parked = self.waiting.abandon(waiter)
-        if parked:
+        if waiter.state is WaiterState.PARKED:
             self._leave_line(waiter)
-        return parked
+        return self.waiting.abandon(waiter)
 
     def grant_due(self, now: float) -> list[Waiter]:
         """Grant everybody whose turn has come, in order; each holds its receipts."""

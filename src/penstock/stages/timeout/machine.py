@@ -11,7 +11,7 @@ from collections import deque
 from heapq import heappop, heappush
 from typing import Any
 
-__all__ = ["TimeoutMachine", "Watch", "WatchState"]
+__all__ = ["EXPIRED", "LEFT", "RUNNING", "TimeoutMachine", "Watch", "WatchState"]
 
 
 class WatchState(enum.Enum):
@@ -22,21 +22,31 @@ class WatchState(enum.Enum):
     LEFT = "left"
 
 
+# Bound once: looking a member up in its class on every call costs as much as the comparison.
+RUNNING, EXPIRED, LEFT = WatchState
+
+
 class Watch:
     """One call's deadline.
 
     Attributes:
         at: When it passes, in monotonic seconds.
-        owner: What has to be stopped then; opaque here.
         state: Running, expired, or left in time.
+        attempt_of: The call whose attempt this bounds, None where it bounds the whole call; opaque
+            here, as is the task.
+        task: The task to cancel.
+        cancelling: Its count of cancels when the watch began: a task that once swallowed a cancel
+            keeps its count, and only the change tells ours from another's.
     """
 
-    __slots__ = ("at", "owner", "state")
+    __slots__ = ("at", "attempt_of", "cancelling", "state", "task")
 
-    def __init__(self, at: float, owner: Any) -> None:
+    def __init__(self, at: float, attempt_of: Any, task: Any, cancelling: int) -> None:
         self.at = at
-        self.owner = owner
-        self.state = WatchState.RUNNING
+        self.attempt_of = attempt_of
+        self.task = task
+        self.cancelling = cancelling
+        self.state = RUNNING
 
 
 class TimeoutMachine:
@@ -49,24 +59,22 @@ class TimeoutMachine:
         self._disorderly: list[tuple[float, int, Watch]] = []
         self._serial = 0
 
-    def watch(self, at: float, owner: Any) -> Watch:
+    def add(self, watch: Watch) -> None:
         """Add a deadline."""
-        watch = Watch(at, owner)
         orderly = self._orderly
-        if orderly and at < orderly[-1].at:
+        if orderly and watch.at < orderly[-1].at:
             self._serial += 1
-            heappush(self._disorderly, (at, self._serial, watch))
+            heappush(self._disorderly, (watch.at, self._serial, watch))
         else:
             orderly.append(watch)
-        return watch
 
     def leave(self, watch: Watch) -> None:
         """End a watch in time: it never expires from now on."""
-        watch.state = WatchState.LEFT
-        # Its owner (a task, with all it refers to) must not be kept until the deadline.
-        watch.owner = None
+        watch.state = LEFT
+        # A task, with all it refers to, must not be kept until the deadline.
+        watch.attempt_of = watch.task = None
         orderly = self._orderly
-        while orderly and orderly[0].state is WatchState.LEFT:
+        while orderly and orderly[0].state is LEFT:
             orderly.popleft()
 
     def next_at(self) -> float | None:
@@ -87,7 +95,7 @@ class TimeoutMachine:
                 watch = self._orderly.popleft()
             else:
                 watch = heappop(self._disorderly)[2]
-            watch.state = WatchState.EXPIRED
+            watch.state = EXPIRED
             expired.append(watch)
         return expired
 
@@ -97,11 +105,11 @@ class TimeoutMachine:
         self._disorderly.clear()
 
     def __len__(self) -> int:
-        running = sum(w.state is WatchState.RUNNING for w in self._orderly)
-        return running + sum(w.state is WatchState.RUNNING for _, _, w in self._disorderly)
+        running = sum(w.state is RUNNING for w in self._orderly)
+        return running + sum(w.state is RUNNING for _, _, w in self._disorderly)
 
     def _drop_left(self) -> None:
-        while self._orderly and self._orderly[0].state is WatchState.LEFT:
+        while self._orderly and self._orderly[0].state is LEFT:
             self._orderly.popleft()
-        while self._disorderly and self._disorderly[0][2].state is WatchState.LEFT:
+        while self._disorderly and self._disorderly[0][2].state is LEFT:
             heappop(self._disorderly)

@@ -11,23 +11,10 @@ from penstock.errors import CallTimeoutError
 from penstock.events import CallTimedOut
 from penstock.parking import Home
 from penstock.stage import Handler
-from penstock.stages.timeout.machine import TimeoutMachine, Watch, WatchState
+from penstock.stages.timeout.machine import EXPIRED, LEFT, TimeoutMachine, Watch
 from penstock.stages.timeout.options import TimeoutOptions
 
 __all__ = ["OverrideTimeout", "Timeout"]
-
-
-class _Running:
-    """The task to cancel, and what must be known to take the cancel back."""
-
-    __slots__ = ("bounds_attempt", "call", "cancelling", "task")
-
-    def __init__(self, call: Call, task: asyncio.Task[Any]) -> None:
-        self.call = call
-        self.task = task
-        # A task that once swallowed a cancel keeps its count: only the change tells ours apart.
-        self.cancelling = task.cancelling()
-        self.bounds_attempt = call.attempts_inside
 
 
 class Timeout:
@@ -37,13 +24,14 @@ class Timeout:
     and an operation that swallows the cancel and returns keeps its result.
     """
 
-    __slots__ = ("_armed_for", "_machine", "_timer", "home", "options")
+    __slots__ = ("_armed_for", "_machine", "_seconds", "_timer", "home", "options")
 
     name = "timeout"
 
     def __init__(self, options: TimeoutOptions) -> None:
         self.options = options
         self.home = Home()
+        self._seconds: float | None = options.seconds
         self._machine = TimeoutMachine()
         self._timer: asyncio.TimerHandle | None = None
         self._armed_for = 0.0
@@ -51,26 +39,23 @@ class Timeout:
     async def __call__(self, call: Call, call_next: Handler, /) -> Any:
         """Run the rest of the pipeline with a deadline."""
         now = clock.now()
-        seconds = self._seconds(call)
+        seconds = self._seconds or call.context.overrides.timeout
         outer = call.deadline
         at = now + seconds
         if outer is not None and outer <= at:
             return await self._under_outer_deadline(call, call_next, outer, now)
         watch = self._watch(call, at, now)
-        running = watch.owner
         call.deadline = at
         try:
             return await call_next(call)
         except asyncio.CancelledError as cancelled:
-            if watch.state is WatchState.EXPIRED:
-                watch.state = WatchState.LEFT
-                if running.task.uncancel() <= running.cancelling:
-                    raise self._timed_out(call, seconds) from cancelled
+            if watch.state is EXPIRED and self._take_back(watch):
+                raise self._timed_out(call, seconds) from cancelled
             raise
         finally:
             call.deadline = outer
-            if watch.state is WatchState.EXPIRED:
-                running.task.uncancel()
+            if watch.state is EXPIRED:
+                self._take_back(watch)
             self._machine.leave(watch)
 
     def fresh(self) -> Self:
@@ -81,9 +66,6 @@ class Timeout:
         """Return the limit in seconds and how many calls are under watch."""
         return {"stage": self.name, "seconds": self.options.seconds, "running": len(self._machine)}
 
-    def _seconds(self, call: Call) -> float:  # noqa: ARG002 - the override below reads it
-        return self.options.seconds
-
     async def _under_outer_deadline(
         self, call: Call, call_next: Handler, outer: float, now: float
     ) -> Any:
@@ -93,16 +75,22 @@ class Timeout:
         return await call_next(call)
 
     def _watch(self, call: Call, at: float, now: float) -> Watch:
-        task = asyncio.current_task()
+        home = self.home
+        # Naming the loop spares Python 3.11 a costly look for the running one. It is that one: a
+        # loop that is running a task in this thread.
+        task = asyncio.current_task(home.loop) if call.thread == home.thread else None
         if task is None:
-            msg = f"policy '{call.context.policy}': a timeout works inside an asyncio task only"
-            raise RuntimeError(msg)
-        if task.get_loop() is not self.home.loop:
-            self._move_in()
-        watch = self._machine.watch(at, _Running(call, task))
+            task = self._move_in(call)
+        watch = Watch(at, call if call.attempts_inside else None, task, task.cancelling())
+        self._machine.add(watch)
         if self._timer is None or at < self._armed_for:
             self._arm(at, now)
         return watch
+
+    def _take_back(self, watch: Watch) -> bool:
+        # As asyncio.timeout does: the cancel is ours alone if the count is back where it began.
+        watch.state = LEFT
+        return bool(watch.task.uncancel() <= watch.cancelling)
 
     def _arm(self, at: float, now: float) -> None:
         if self._timer is not None:
@@ -115,20 +103,26 @@ class Timeout:
         self._timer = None
         now = clock.now()
         for watch in self._machine.expire(now):
-            running = watch.owner
-            if running.bounds_attempt and running.call.committed:
+            if watch.attempt_of is not None and watch.attempt_of.committed:
                 # The attempt has handed on its first item: what follows is the reader's time.
-                watch.state = WatchState.LEFT
+                watch.state = LEFT
             else:
-                running.task.cancel()
+                watch.task.cancel()
         at = self._machine.next_at()
         if at is not None:
             self._arm(at, now)
 
-    def _move_in(self) -> None:
+    def _move_in(self, call: Call) -> asyncio.Task[Any]:
+        task = asyncio.current_task()
+        if task is None:
+            msg = f"policy '{call.context.policy}': a timeout works inside an asyncio task only"
+            raise RuntimeError(msg)
+        before = self.home.loop
         if self.home.move(self.name):
             self._machine.clear()
-        self._timer = None
+        if self.home.loop is not before:
+            self._timer = None
+        return task
 
     def _timed_out(self, call: Call, seconds: float) -> CallTimeoutError:
         if call.context.notify is not None:
@@ -144,9 +138,6 @@ class OverrideTimeout(Timeout):
     __slots__ = ()
 
     def __init__(self) -> None:
-        # The number is never used: every call that comes here has its own.
+        # The number is never used: every call that comes here brings its own.
         super().__init__(TimeoutOptions(seconds=1.0))
-
-    def _seconds(self, call: Call) -> float:
-        seconds = call.context.overrides.timeout
-        return self.options.seconds if seconds is None else seconds
+        self._seconds = None
