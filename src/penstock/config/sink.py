@@ -1,0 +1,90 @@
+"""Collects the problems of one file, so that all of them are reported at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from penstock.config.marks import Mark, Position, Text
+from penstock.config.problems import Level, Loc, Mistake, Problem, path_of
+
+__all__ = ["Sink"]
+
+
+class Sink:
+    """Turns mistakes at a place in the data into problems at a place in the file.
+
+    Attributes:
+        text: The file's text; None for plain data.
+        mark: The positions of everything in the file; None for plain data.
+        problems: What was found, in the order of finding.
+    """
+
+    def __init__(self, text: Text | None = None) -> None:
+        self.text = text
+        self.mark: Mark | None = None
+        self.problems: list[Problem] = []
+        self._settled: set[Loc] = set()
+
+    def add(
+        self,
+        loc: Loc,
+        mistake: Mistake | str,
+        *,
+        key: bool = False,
+        level: Level = Level.ERROR,
+    ) -> None:
+        """Add what is wrong with the value (or its key) at ``loc``."""
+        if isinstance(mistake, str):
+            mistake = Mistake(mistake)
+        if mistake.field is not None:
+            loc, key = (*loc, mistake.field), True
+        if self._settled and any(loc[:n] in self._settled for n in range(len(loc) + 1)):
+            return
+        position = None
+        if self.mark is not None:
+            position, loc = self.mark.find(loc, key=key)
+        self.add_at(position, loc, mistake, level=level)
+
+    def settle(self, loc: Loc, mistake: Mistake) -> None:
+        """Add what is wrong with a value that nobody else need complain about."""
+        self.add(loc, mistake)
+        self._settled.add(loc)
+
+    def add_at(
+        self,
+        position: Position | None,
+        loc: Loc,
+        mistake: Mistake,
+        *,
+        note: str | None = None,
+        level: Level = Level.ERROR,
+    ) -> None:
+        """Add what is wrong at a position of the file."""
+        problem = Problem(mistake.message, path_of(loc), hint=mistake.hint, note=note, level=level)
+        if position is not None and self.text is not None:
+            problem = replace(
+                problem,
+                line=position.line + 1,
+                column=position.column + 1,
+                width=position.width,
+                source=self.text.line(position.line),
+            )
+        if problem not in self.problems[-_LOOK_BACK:]:
+            self.problems.append(problem)
+
+    @property
+    def has_errors(self) -> bool:
+        """True when something was found that refuses the file."""
+        return any(problem.level is Level.ERROR for problem in self.problems)
+
+    def in_order(self) -> tuple[Problem, ...]:
+        """Return the problems in the order of the file."""
+        return tuple(sorted(self.problems, key=_position))
+
+
+# The same mistake in an anchored part is met once per alias, and in one policy once per reason.
+_LOOK_BACK = 50
+
+
+def _position(problem: Problem) -> tuple[int, int]:
+    return (problem.line or 0, problem.column or 0)
