@@ -6,6 +6,8 @@ from penstock import Policy, VerdictKind
 from penstock.demo.tally import Tally, Wait
 from penstock.testing import scripted, takes
 
+pytestmark = pytest.mark.virtual_time
+
 
 class BusyError(Exception):
     """Stands in for an answer with a status."""
