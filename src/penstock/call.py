@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from threading import get_ident
@@ -143,7 +143,7 @@ class Call:
     def __init__(
         self,
         context: CallContext,
-        fn: Callable[..., Awaitable[Any]],
+        fn: Callable[..., Coroutine[Any, Any, Any]],
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> None:

@@ -18,7 +18,7 @@ __all__ = [
 
 
 class PolicyError(Exception):
-    """Base of every error that penstock itself raises; the operation's own errors pass unchanged."""
+    """Base of what penstock itself raises; the operation's own errors pass unchanged."""
 
 
 class PolicyOrderWarning(UserWarning):

@@ -7,13 +7,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from penstock.matching import Which
+from penstock.options import in_seconds
 from penstock.stage import Stage
-from penstock.stages.breaker import Breaker, BreakerOptions, PybreakerStage, is_pybreaker
+from penstock.stages.breaker import breaker_stage
 from penstock.stages.budget import Budget, BudgetOptions
 from penstock.stages.concurrency import Concurrency, ConcurrencyOptions
 from penstock.stages.fallback import MISSING, Fallback, FallbackOptions
 from penstock.stages.rate_limit import Rate, rate_stage
-from penstock.stages.retry import Backoff, Retry, RetryOptions
+from penstock.stages.retry import Retry, RetryOptions
 from penstock.stages.timeout import Timeout, TimeoutOptions
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class FluentStages:
 
     def with_timeout(self, seconds: Duration) -> Self:
         """Bound the call (outside retry) or each attempt (inside retry) to ``seconds``."""
-        return self.with_stage(Timeout(TimeoutOptions(seconds=seconds)))
+        return self.with_stage(Timeout(TimeoutOptions(seconds=in_seconds(seconds))))
 
     def with_retry(
         self,
@@ -60,7 +61,7 @@ class FluentStages:
 
         See ``RetryOptions``; ``seed`` makes the jitter repeatable.
         """
-        given = {"wait": wait, "max_server_delay": max_server_delay}
+        given: dict[str, Any] = {"wait": wait, "max_server_delay": max_server_delay}
         options = RetryOptions(
             attempts=attempts,
             retry_on=retry_on,
@@ -83,7 +84,9 @@ class FluentStages:
 
         See ``RateLimitOptions``; an ``aiolimiter.AsyncLimiter`` is used as it is.
         """
-        return self.with_stage(rate_stage(rate, burst=burst, cost=cost, max_wait=max_wait))
+        return self.with_stage(
+            rate_stage(rate, burst=burst, cost=cost, max_wait=in_seconds(max_wait))
+        )
 
     def with_breaker(
         self,
@@ -97,9 +100,7 @@ class FluentStages:
         """
         if recover_after is not None:
             options["recover_after"] = recover_after
-        if is_pybreaker(failures):
-            return self.with_stage(PybreakerStage(failures, **options))
-        return self.with_stage(Breaker(BreakerOptions(failures=failures, **options)))
+        return self.with_stage(breaker_stage(failures, **options))
 
     def with_concurrency(
         self,
@@ -108,7 +109,9 @@ class FluentStages:
         max_wait: Duration | None = None,
     ) -> Self:
         """Let at most ``limit`` calls be under way; see ``ConcurrencyOptions``."""
-        options = ConcurrencyOptions(limit=limit, max_queue=max_queue, max_wait=max_wait)
+        options = ConcurrencyOptions(
+            limit=limit, max_queue=max_queue, max_wait=in_seconds(max_wait)
+        )
         return self.with_stage(Concurrency(options))
 
     def with_fallback(

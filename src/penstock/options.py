@@ -13,12 +13,22 @@ value and what is allowed.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from enum import Enum
 from functools import cache
-from types import NoneType
-from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from types import MappingProxyType, NoneType
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    TypeGuard,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from penstock.errors import ConfigError
 
@@ -36,6 +46,9 @@ __all__ = [
     "Seconds",
     "SecondsFromZero",
     "Whole",
+    "checked_cost",
+    "in_seconds",
+    "is_mapping",
     "rule_of",
 ]
 
@@ -167,6 +180,8 @@ CountFromZero = Annotated[int, Whole(0)]
 Flag = Annotated[bool, _Flag()]
 Name = Annotated[str, _Name()]
 
+_COST = Number()
+
 
 class Options:
     """Base of every options dataclass: checks each field when it is built.
@@ -221,3 +236,38 @@ def rule_of(hint: Any) -> tuple[Rule | None, bool]:
         others = [arm for arm in arms if arm is not NoneType]
         return (rule_of(others[0])[0] if len(others) == 1 else None), True
     return None, False
+
+
+def in_seconds(duration: Any) -> Any:
+    """Return a timedelta as seconds, and everything else as it is, to be checked as an option."""
+    return duration.total_seconds() if isinstance(duration, timedelta) else duration
+
+
+def is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
+    """Whether this is a mapping; a plain ``isinstance`` leaves its types unknown to checkers."""
+    return isinstance(value, Mapping)
+
+
+def checked_cost(field: str, cost: Any) -> Any:
+    """Return a cost (units, or units by limit name) that is finite and at least 0.
+
+    Raises:
+        ConfigError: It is negative, NaN, infinite or no number.
+    """
+    if not is_mapping(cost):
+        _check_amounts(field, cost, (cost,))
+        return cost
+    by_name: dict[str, Any] = dict(cost)
+    _check_amounts(field, by_name, by_name.values())
+    return MappingProxyType(by_name)
+
+
+def _check_amounts(field: str, cost: object, amounts: Iterable[object]) -> None:
+    for amount in amounts:
+        try:
+            _COST.read(amount)
+        except ValueError:
+            msg = (
+                f"{field} must be {_COST.allowed}, or a mapping of them by limit name; got {cost!r}"
+            )
+            raise ConfigError(msg) from None

@@ -80,7 +80,10 @@ def _same_instance(outer: Outer, inner: Inner) -> str | None:
 
 
 def _longer_attempt(outer: Outer, inner: Inner) -> str | None:
-    if _named(outer) == _named(inner) == "timeout" and inner.options.seconds > outer.options.seconds:
+    if (
+        _named(outer) == _named(inner) == "timeout"
+        and inner.options.seconds > outer.options.seconds
+    ):
         return (
             f"the inner timeout of {inner.options.seconds:g} s can never pass: the outer one ends "
             f"the call after {outer.options.seconds:g} s"
@@ -106,7 +109,9 @@ def _swallowing_fallback(outer: Outer, inner: Inner) -> str | None:
         and _named(inner) == "fallback"
         and inner.options.fallback_on is None
     ):
-        return "the fallback inside retry answers every failure, so retry can never fire; move it outside"
+        return (
+            "the fallback inside retry answers every failure: retry can never fire; move it outside"
+        )
     return None
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 from penstock.call import Overrides
 from penstock.errors import ConfigError
-from penstock.options import Number, Whole
+from penstock.options import Number, Whole, checked_cost, is_mapping
 
-__all__ = ["checked_cost", "tightened"]
+__all__ = ["tightened"]
 
 _SECONDS = Number(unit="s", exclusive=True)
 _COUNT = Whole(1)
-_COST = Number()
 
 
 def tightened(base: Overrides, **given: Any) -> Overrides:
@@ -42,25 +40,6 @@ def tightened(base: Overrides, **given: Any) -> Overrides:
     )
 
 
-def checked_cost(field: str, cost: Any) -> Any:
-    """Return a cost (units, or units by limit name) that is finite and at least 0.
-
-    Raises:
-        ConfigError: It is negative, NaN, infinite or no number.
-    """
-    amounts = cost.values() if isinstance(cost, Mapping) else (cost,)
-    for amount in amounts:
-        if (
-            isinstance(amount, bool)
-            or not isinstance(amount, int | float)
-            or not math.isfinite(amount)
-            or amount < 0
-        ):
-            msg = f"{field} must be {_COST.allowed}, or a mapping of them by limit name; got {cost!r}"
-            raise ConfigError(msg)
-    return MappingProxyType(dict(cost)) if isinstance(cost, Mapping) else cost
-
-
 def _read(name: str, rule: Number | Whole, value: Any) -> Any:
     if value is None:
         return None
@@ -81,11 +60,12 @@ def _text(name: str, value: Any) -> str:
 
 
 def _tags(base: Mapping[str, str], tags: Any) -> Mapping[str, str]:
-    if not isinstance(tags, Mapping) or not all(
-        isinstance(k, str) and isinstance(v, str) for k, v in tags.items()
-    ):
+    if not is_mapping(tags):
         raise _refuse("tags", tags, "a mapping of text to text")
-    return MappingProxyType({**base, **tags})
+    added = dict(tags)
+    if not all(isinstance(text, str) for text in (*added, *added.values())):
+        raise _refuse("tags", added, "a mapping of text to text")
+    return MappingProxyType({**base, **added})
 
 
 def _least(base: Any, given: Any) -> Any:

@@ -5,38 +5,28 @@ from __future__ import annotations
 import inspect
 from collections.abc import (
     AsyncIterable,
-    AsyncIterator,
     Awaitable,
     Callable,
     Coroutine,
     Iterable,
     Mapping,
 )
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from types import FunctionType, MethodType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
-from penstock.batch import Items, batch_concurrency, gather, stream_results
+from penstock.binding import Pipeline, Settings, bind, context_of
 from penstock.call import Call, CallContext, Cost
-from penstock.classify import Classifier
-from penstock.edges import failure_classifier, judging, result_classifier, start, unwrapping
+from penstock.entering import Operation, enter
 from penstock.errors import ConfigError
 from penstock.events import Observer
 from penstock.fluent import FluentStages
-from penstock.observe import Notifier, observe_attempt, observe_call
-from penstock.operation import (
-    PlainOperation,
-    is_async_generator_function,
-    returns_awaitable,
-    run_once,
-)
-from penstock.order import refuse_misordered, warn_about_order
+from penstock.loading import Loadable
+from penstock.many import ManyCalls
+from penstock.order import refuse_misordered
 from penstock.overrides import tightened
-from penstock.progress import Progress
-from penstock.stage import Handler, Stage, StatefulStage, compose
-from penstock.stages.timeout import OverrideTimeout
-from penstock.streaming import PolicyStream
+from penstock.stage import Handler, Stage, StatefulStage
+from penstock.streaming import PolicyStream, StreamOperation
 from penstock.sync import run_sync, running_home
 from penstock.wrapping import wrap
 
@@ -45,23 +35,11 @@ __all__ = ["Policy"]
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-A = TypeVar("A")
 
 _COROUTINE_FUNCTION = inspect.CO_COROUTINE
 
 
-@dataclass(frozen=True, slots=True)
-class _Settings:
-    """What a policy was given besides its stages."""
-
-    name: str
-    classify: Any = None
-    classify_result: Any = None
-    discard: Callable[[Any], Any] | None = None
-    observers: tuple[Observer, ...] = ()
-
-
-class Policy(FluentStages):
+class Policy(FluentStages, ManyCalls, Loadable):
     """An immutable, ordered tuple of stages round any awaitable; the first is the outermost.
 
     Each ``with_*`` method returns a new policy. The stages already there are shared with the old
@@ -80,7 +58,7 @@ class Policy(FluentStages):
         ConfigError: The name is empty or a hook is not callable.
     """
 
-    __slots__ = ("_context", "_handler", "_limited", "_settings", "stages")
+    __slots__ = ("_context", "_enter", "_pipeline", "_settings", "stages")
 
     def __init__(
         self,
@@ -91,55 +69,26 @@ class Policy(FluentStages):
         discard: Callable[[Any], Any] | None = None,
         observers: Iterable[Observer] = (),
     ) -> None:
-        if not isinstance(name, str) or not name.strip():
-            msg = f"policy: 'name' must be a text that is not empty; got {name!r}"
-            raise ConfigError(msg)
-        settings = _Settings(name, classify, classify_result, discard, tuple(observers))
-        self._setup(settings, (), _context_of(settings))
+        settings = Settings(name, classify, classify_result, discard, tuple(observers))
+        self._setup(settings, (), context_of(settings))
 
     def _setup(
-        self, settings: _Settings, stages: tuple[Stage, ...], context: CallContext
+        self,
+        settings: Settings,
+        stages: tuple[Stage, ...],
+        context: CallContext,
+        pipeline: Pipeline | None = None,
     ) -> None:
         self._settings = settings
         self._context = context
-        self._handler: Handler | None = None
-        self._limited: Handler | None = None
+        self._pipeline = pipeline
+        self._enter: Handler | None = None
         self.stages = stages
 
-    def _with(self, stages: tuple[Stage, ...], settings: _Settings | None = None) -> Self:
+    def _with(self, stages: tuple[Stage, ...]) -> Self:
         policy = object.__new__(type(self))
-        policy._setup(settings or self._settings, stages, self._context)
+        policy._setup(self._settings, stages, self._context)
         return policy
-
-    @classmethod
-    def from_yaml(cls, path: str | Path, name: str | None = None, **settings: Any) -> Policy:
-        """Read a policy from a YAML file.
-
-        Args:
-            path: The file.
-            name: Which of the file's policies; may be left out where there is only one.
-            settings: As for ``Policy(...)``, for what YAML cannot say (observers, hooks).
-
-        Raises:
-            ConfigError: The file has mistakes; all are reported, each with line and column.
-            OSError: The file cannot be read.
-        """
-        from penstock.config import policy_from_yaml  # noqa: PLC0415 - pydantic and yaml stay out
-
-        return policy_from_yaml(path, name, **settings)
-
-    @classmethod
-    def from_dict(
-        cls, data: Mapping[str, Any], name: str | None = None, **settings: Any
-    ) -> Policy:
-        """Build a policy from what a YAML file would hold, as plain Python data.
-
-        Raises:
-            ConfigError: The data has mistakes; all are reported, each with its path.
-        """
-        from penstock.config import policy_from_dict  # noqa: PLC0415 - pydantic stays out
-
-        return policy_from_dict(data, name, **settings)
 
     @property
     def name(self) -> str:
@@ -153,7 +102,7 @@ class Policy(FluentStages):
             ConfigError: It is not callable, or the order rules refuse it there.
         """
         if isinstance(stage, type) or not callable(stage):
-            msg = f"policy '{self.name}': a stage must be callable with (call, call_next); got {stage!r}"
+            msg = f"policy '{self.name}': a stage must take (call, call_next); got {stage!r}"
             raise ConfigError(msg)
         stages = (*self.stages, stage)
         refuse_misordered(self.name, stages)
@@ -203,11 +152,10 @@ class Policy(FluentStages):
             request_id=request_id,
             tags=tags,
         )
-        handler = self._bound()
-        view = self._with(self.stages)
-        view._context = replace(self._context, overrides=overrides)
-        view._limited = self._limited
-        view._handler = handler if overrides.timeout is None else self._limited
+        self._handler()
+        view = object.__new__(type(self))
+        context = replace(self._context, overrides=overrides)
+        view._setup(self._settings, self.stages, context, self._pipeline)
         return view
 
     @overload
@@ -230,46 +178,15 @@ class Policy(FluentStages):
             TypeError: ``fn`` cannot be called, is an async generator function (use ``stream``), or
                 is a bare awaitable and the policy may need to run it again.
         """
-        kind = type(fn)
-        if (kind is FunctionType or kind is MethodType) and fn.__code__.co_flags & _COROUTINE_FUNCTION:
-            return (self._handler or self._bound())(Call(self._context, fn, args, kwargs))
-        return self._call_other(fn, args, kwargs)
-
-    def _call_other(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        handler = self._bound()
-        if inspect.isawaitable(fn):
-            self._refuse_awaitable(fn)
-            call = Call(self._context, lambda: fn)
-            return run_once(lambda: handler(call), fn)
-        if not callable(fn):
-            msg = f"policy '{self.name}': call takes a function or an awaitable; got {fn!r}"
-            raise TypeError(msg)
-        if is_async_generator_function(fn):
-            msg = f"policy '{self.name}': {fn!r} makes an async iterator; use policy.stream(...)"
-            raise TypeError(msg)
-        if returns_awaitable(fn):
-            return handler(Call(self._context, fn, args, kwargs))
-        plain = PlainOperation(fn)
-        call = Call(self._context, plain, args, kwargs)
-        call.lingering = plain.lingering
-        return handler(call)
-
-    def _refuse_awaitable(self, awaitable: Any) -> None:
-        repeaters = [s for s in self.stages if getattr(s, "repeats", False)]
-        if repeaters and self._context.overrides.attempts != 1:
-            if inspect.iscoroutine(awaitable):
-                awaitable.close()
-            msg = (
-                f"policy '{self.name}': an awaitable can be awaited once, and the stage "
-                f"'{getattr(repeaters[0], 'name', repeaters[0])}' may need it again; "
-                "pass the function and its arguments instead"
-            )
-            raise TypeError(msg)
+        kind: Any = type(fn)  # pyright: ignore[reportUnknownVariableType]  # of anything at all
+        if (
+            kind is FunctionType or kind is MethodType
+        ) and fn.__code__.co_flags & _COROUTINE_FUNCTION:
+            return (self._enter or self._handler())(Call(self._context, fn, args, kwargs))
+        return enter(self._handler(), self._context, self.stages, Operation(fn, args, kwargs))
 
     @overload
-    def wrap(
-        self, fn: Callable[P, Awaitable[R]], /
-    ) -> Callable[P, Coroutine[Any, Any, R]]: ...
+    def wrap(self, fn: Callable[P, Awaitable[R]], /) -> Callable[P, Coroutine[Any, Any, R]]: ...
     @overload
     def wrap(self, fn: Callable[P, R], /) -> Callable[P, Coroutine[Any, Any, R]]: ...
     def wrap(self, fn: Any, /) -> Any:
@@ -293,77 +210,17 @@ class Policy(FluentStages):
     ) -> PolicyStream[T]:
         """Return an async context manager over the items of ``fn(*args, **kwargs)``.
 
-        Retried until the first item, then committed; permits and timers are held until it is closed::
+        Retried until the first item, then committed; what the stages hold is held until it closes::
 
             async with policy.stream(lines, url) as items:
                 async for item in items:
                     ...
         """
-
-        def run(read: Callable[[Call], Coroutine[Any, Any, Any]]) -> Coroutine[Any, Any, Any]:
-            call = Call(self._context, fn)
-            call.fn = lambda: read(call)
-            return self._bound()(call)
-
-        return PolicyStream(run, lambda: fn(*args, **kwargs))
-
-    async def gather(
-        self,
-        fn: Callable[[A], Awaitable[R]],
-        items: Items[A],
-        *,
-        concurrency: int | None = None,
-        ordered: bool = True,
-        return_exceptions: bool = False,
-        progress: Progress = None,
-    ) -> list[R]:
-        """Call ``fn(item)`` for every item under the policy and return all results.
-
-        Args:
-            fn: The operation.
-            items: An iterable or async iterable; read as it is needed, so it may be endless long.
-            concurrency: Calls under way at once, from 1; None takes the policy's own concurrency
-                limit, or 100.
-            ordered: Results in input order (the default) or in completion order.
-            return_exceptions: Put an error in its item's place instead of stopping at the first.
-            progress: True for a bar (needs rich), or a callable(done, total).
-
-        Raises:
-            ConfigError: ``concurrency`` or ``progress`` is not allowed.
-            Exception: The first error of a call, after the other calls were cancelled.
-        """
-        return await gather(
-            lambda item: self.call(fn, item),
-            items,
-            concurrency=batch_concurrency(concurrency, self.stages),
-            ordered=ordered,
-            return_exceptions=return_exceptions,
-            progress=progress,
-        )
-
-    def map(
-        self,
-        fn: Callable[[A], Awaitable[R]],
-        items: Items[A],
-        *,
-        concurrency: int | None = None,
-        return_exceptions: bool = False,
-        progress: Progress = None,
-    ) -> AsyncIterator[R]:
-        """Return an async iterator over the results of ``fn(item)``, in completion order.
-
-        Arguments and errors as for ``gather``. Leaving the loop early cancels what is under way.
-        """
-        return stream_results(
-            lambda item: self.call(fn, item),
-            items,
-            concurrency=batch_concurrency(concurrency, self.stages),
-            return_exceptions=return_exceptions,
-            progress=progress,
-        )
+        operation = Operation(StreamOperation(fn), args, kwargs)
+        return PolicyStream(lambda: enter(self._handler(), self._context, self.stages, operation))
 
     def run_sync(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run a call from code without an event loop, from any thread, and return its result.
+        """Run a call from code without an event loop, from any thread; return its result.
 
         Raises:
             PolicyError: Called inside a running event loop.
@@ -388,29 +245,16 @@ class Policy(FluentStages):
         stages = ", ".join(_name_of(s) for s in self.stages)
         return f"<Policy {self.name!r}: {stages or 'no stages'}>"
 
-    def _bound(self) -> Handler:
-        if self._handler is None:
-            warn_about_order(self.name, self.stages)
-            judge = self._settings.classify_result
-            innermost = start if judge is None else judging(result_classifier(judge))
-            observed = self._context.notify is not None
-            pipeline = compose(self.stages, observe_attempt(innermost) if observed else innermost)
-            if judge is not None:
-                pipeline = unwrapping(pipeline)
-            limited = compose((OverrideTimeout(),), pipeline)
-            self._limited = observe_call(limited) if observed else limited
-            self._handler = observe_call(pipeline) if observed else pipeline
-        return self._handler
+    def _handler(self) -> Handler:
+        # Bound at the first call, not when built: a chain makes policies that never run.
+        if self._enter is None:
+            if self._pipeline is None:
+                self._pipeline = bind(self._settings, self.stages)
+            limited = self._context.overrides.timeout is not None
+            self._enter = self._pipeline.limited if limited else self._pipeline.plain
+        return self._enter
 
 
 def _name_of(stage: Any) -> str:
-    return getattr(stage, "name", None) or getattr(stage, "__name__", type(stage).__name__)
-
-
-def _context_of(settings: _Settings) -> CallContext:
-    return CallContext(
-        policy=settings.name,
-        classify=failure_classifier(settings.classify),
-        notify=Notifier(settings.observers) if settings.observers else None,
-        discard=settings.discard,
-    )
+    name = getattr(stage, "name", None) or getattr(stage, "__name__", None)
+    return str(name or type(stage).__name__)

@@ -1,8 +1,8 @@
 """A stage wraps one call: ``await stage(call, call_next)``. Start reading here.
 
 A pipeline of stages is a nest: the first stage is the outermost, and each is handed the rest of the
-pipeline as ``call_next``. The innermost ``call_next`` runs the operation. Any coroutine function with
-two parameters is a stage::
+pipeline as ``call_next``. The innermost ``call_next`` runs the operation. Any coroutine function
+with two parameters is a stage::
 
     async def log(call, call_next):
         print("starting", call.operation)
@@ -11,7 +11,8 @@ two parameters is a stage::
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol, Self, runtime_checkable
 
 from penstock.call import Call
@@ -19,7 +20,7 @@ from penstock.call import Call
 __all__ = ["Handler", "Stage", "StatefulStage", "compose"]
 
 # The result's type is the caller's business: it is restored by ``Policy.call``'s own signature.
-Handler = Callable[[Call], Awaitable[Any]]
+Handler = Callable[[Call], Coroutine[Any, Any, Any]]
 
 
 class Stage(Protocol):
@@ -61,9 +62,19 @@ def compose(stages: Sequence[Stage], innermost: Handler) -> Handler:
 
 def _bind(stage: Stage, call_next: Handler) -> Handler:
     # The bound method is looked up once; calling the instance would look it up on every call.
-    run = stage if not hasattr(stage, "snapshot") else stage.__call__
+    run: Any = stage if inspect.isfunction(stage) else stage.__call__
+    if not inspect.iscoroutinefunction(run):
+        return _awaiting(run, call_next)
 
-    def handler(call: Call) -> Awaitable[Any]:
-        return run(call, call_next)
+    def handler(call: Call) -> Coroutine[Any, Any, Any]:
+        return run(call, call_next)  # type: ignore[no-any-return]  # a coroutine function's answer
+
+    return handler
+
+
+def _awaiting(run: Callable[[Call, Handler], Awaitable[Any]], call_next: Handler) -> Handler:
+    # A stage may return any awaitable; a handler returns a coroutine, so that a call can be a task.
+    async def handler(call: Call) -> Any:
+        return await run(call, call_next)
 
     return handler

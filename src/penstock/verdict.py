@@ -32,6 +32,9 @@ __all__ = [
 class VerdictKind(enum.Enum):
     """What an attempt's outcome was; the values are the words used in YAML."""
 
+    # Members are singletons. Enum's own hash is a Python function, paid at every look into EFFECTS.
+    __hash__ = object.__hash__
+
     OK = "ok"
     RATE_LIMITED = "rate_limited"
     QUOTA_EXHAUSTED = "quota_exhausted"

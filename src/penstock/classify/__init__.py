@@ -2,6 +2,6 @@
 
 from penstock.classify.chain import Answer, Classifier, as_verdict, chain
 from penstock.classify.default import classify
-from penstock.classify.status import classify_result
+from penstock.classify.status import advised, classify_result
 
-__all__ = ["Answer", "Classifier", "as_verdict", "chain", "classify", "classify_result"]
+__all__ = ["Answer", "Classifier", "advised", "as_verdict", "chain", "classify", "classify_result"]

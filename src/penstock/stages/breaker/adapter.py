@@ -65,7 +65,7 @@ class PybreakerStage:
         self._probes: set[_Admission] = set()
         self._seen = self.state
 
-    async def __call__(self, call: Call, call_next: Handler, /) -> Any:  # noqa: ANN401 - the result
+    async def __call__(self, call: Call, call_next: Handler, /) -> Any:
         """Run the rest of the pipeline if the caller's breaker lets it."""
         admission = self._admit(call)
         try:

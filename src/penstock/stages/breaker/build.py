@@ -13,7 +13,7 @@ __all__ = ["breaker_stage"]
 
 
 # Any: BreakerOptions checks what it is given.
-def breaker_stage(failures: Any = None, **options: Any) -> Breaker | PybreakerStage:  # noqa: ANN401
+def breaker_stage(failures: Any = None, **options: Any) -> Breaker | PybreakerStage:
     """Return the stage for these options, or for the caller's own ``pybreaker.CircuitBreaker``.
 
     Args:

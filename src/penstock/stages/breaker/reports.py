@@ -65,7 +65,7 @@ class Reports:
         _log.error("circuit '%s': %s raised; no call is affected", label, hook, exc_info=error)
         self._emit(HookFailed, hook=hook, error_type=type(error).__name__)
 
-    def _emit(self, event_type: type[Event], **facts: Any) -> None:  # noqa: ANN401 - as Call.emit
+    def _emit(self, event_type: type[Event], **facts: Any) -> None:
         context = self._context
         if context is not None and context.notify is not None:
             context.notify(event_type(policy=context.policy, at=clock.now(), **facts))

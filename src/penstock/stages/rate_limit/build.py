@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from penstock.overrides import checked_cost
-from penstock.stages.rate_limit.aiolimiter import AiolimiterRate, is_async_limiter
+from penstock.options import checked_cost
+from penstock.stages.rate_limit.adapter import AiolimiterRate, is_async_limiter
 from penstock.stages.rate_limit.options import RateLimitOptions
 from penstock.stages.rate_limit.stage import RateLimit
 

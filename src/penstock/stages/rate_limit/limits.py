@@ -25,27 +25,35 @@ class Limit(Protocol):
 
     def try_take(self, now: float, cost: float) -> Any:
         """Charge and return a receipt, or return None and change nothing."""
+        ...
 
     def ready_at(self, now: float, cost: float) -> float:
         """When ``try_take`` will answer, if nobody else takes anything."""
+        ...
 
     def take_due(self, now: float, cost: float) -> Any:
         """As ``try_take``, for somebody who waited and may have been woken late."""
+        ...
 
     def estimate(self, now: float, ahead: float, cost: float) -> float:
-        """When a start of this cost can be, with so many units in line before it; never too late."""
+        """When this cost can start, with so many units in line before it; never too late."""
+        ...
 
     def charge(self, now: float, cost: float) -> None:
         """Charge what was used above the estimate; it may go beyond the capacity (debt)."""
+        ...
 
     def give_back(self, now: float, receipt: Any, cost: float) -> None:
         """Give back a part of what a receipt paid."""
+        ...
 
     def change(self, rate: Rate, burst: int | None, now: float) -> None:
         """Go on with another rate; what was used stays used."""
+        ...
 
     def available(self, now: float) -> float:
         """Units that could start now."""
+        ...
 
 
 class _Start:
@@ -92,7 +100,7 @@ class SlidingWindow:
         return self._freed_at(now, self._used + cost - self.capacity)
 
     def estimate(self, now: float, ahead: float, cost: float) -> float:
-        """When a start of this cost can be, with so many units in line before it; never too late."""
+        """When this cost can start, with so many units in line before it; never too late."""
         self._expire(now)
         needed = self._used + ahead + cost - self.capacity
         # Whoever waits behind a full window's worth of others waits for their units to pass too.
@@ -168,7 +176,7 @@ class Gcra:
         arrival = self._arrival
         if arrival + (cost - self.capacity - _SLACK) * self.interval > now:
             return None
-        self._arrival = (arrival if arrival > now else now) + cost * self.interval
+        self._arrival = (max(now, arrival)) + cost * self.interval
         return True
 
     def take_due(self, now: float, cost: float) -> bool | None:
@@ -176,12 +184,12 @@ class Gcra:
         ready = self.ready_at(now, cost)
         return None if ready > now else self.try_take(max(ready, now - _MOST_CATCH_UP), cost)
 
-    def ready_at(self, now: float, cost: float) -> float:
+    def ready_at(self, now: float, cost: float) -> float:  # noqa: ARG002 - one interface
         """When ``try_take`` will answer, if nobody else takes anything."""
         return self._arrival + (cost - self.capacity - _SLACK) * self.interval
 
     def estimate(self, now: float, ahead: float, cost: float) -> float:
-        """When a start of this cost can be, with so many units in line before it; never too late."""
+        """When this cost can start, with so many units in line before it; never too late."""
         return max(now, self.ready_at(now, ahead + cost))
 
     def charge(self, now: float, cost: float) -> None:
@@ -189,7 +197,7 @@ class Gcra:
         self._arrival = max(now, self._arrival) + cost * self.interval
 
     def give_back(self, now: float, receipt: bool, cost: float) -> None:  # noqa: FBT001, ARG002 - one interface
-        """Give back a part of what was paid, as new units: the bucket never holds more than it can."""
+        """Give back a part of what was paid, as new units; the bucket never overflows."""
         self._arrival = max(now, self._arrival - cost * self.interval)
 
     def change(self, rate: Rate, burst: int | None, now: float) -> None:

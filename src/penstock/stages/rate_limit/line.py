@@ -50,7 +50,7 @@ class RateLine:
     async def wait_in_line(self, waiter: Waiter, seconds: float | None) -> Receipts | None:
         """Wait for the turn; None if ``seconds`` passed first, and the place is given up."""
         if waiter.state is WaiterState.GRANTED:
-            return waiter.held
+            return _receipts_of(waiter)
         try:
             await park_until_granted(waiter, seconds)
         except BaseException:
@@ -60,7 +60,7 @@ class RateLine:
         if self.machine.abandon(waiter):
             self.pump()
             return None
-        return waiter.held
+        return _receipts_of(waiter)
 
     def leave(self, waiter: Waiter) -> None:
         """Give up a place, or what was granted in the same step."""
@@ -102,3 +102,8 @@ class RateLine:
     def _on_timer(self) -> None:
         self._timer = None
         self.pump()
+
+
+def _receipts_of(waiter: Waiter) -> Receipts:
+    receipts: Receipts = waiter.held
+    return receipts

@@ -9,7 +9,7 @@ from penstock.stages.rate_limit.limits import limit_for
 from penstock.stages.rate_limit.rate import Rate
 from penstock.waitlist import Waiter, WaiterState, WaitList
 
-__all__ = ["Costs", "Receipts", "RateLimitMachine"]
+__all__ = ["Costs", "RateLimitMachine", "Receipts"]
 
 Costs = tuple[float, ...]
 Receipts = tuple[Any, ...]
@@ -49,9 +49,7 @@ class RateLimitMachine:
 
     def too_large(self, costs: Costs) -> bool:
         """Whether this cost can never be admitted, whatever is waited for."""
-        return any(
-            cost > limit.capacity for limit, cost in zip(self.limits, costs, strict=True)
-        )
+        return any(cost > limit.capacity for limit, cost in zip(self.limits, costs, strict=True))
 
     def estimate(self, now: float, costs: Costs, priority: int = 0) -> float:
         """When somebody who stands in line now can start; never later than it will be."""
@@ -81,7 +79,7 @@ class RateLimitMachine:
 
     def grant_due(self, now: float) -> list[Waiter]:
         """Grant everybody whose turn has come, in order; each holds its receipts."""
-        granted = []
+        granted: list[Waiter] = []
         while (head := self.waiting.head()) is not None and self._ready_at(now, head.cost) <= now:
             self.waiting.grant()
             self._leave_line(head)
@@ -101,9 +99,7 @@ class RateLimitMachine:
 
     def settle(self, now: float, receipts: Receipts, paid: Costs, actual: Costs) -> None:
         """Charge what was used above what was paid, and give back what was not."""
-        for limit, receipt, before, after in zip(
-            self.limits, receipts, paid, actual, strict=True
-        ):
+        for limit, receipt, before, after in zip(self.limits, receipts, paid, actual, strict=True):
             if after > before:
                 limit.charge(now, after - before)
             elif after < before:
@@ -127,9 +123,7 @@ class RateLimitMachine:
     def _ready_at(self, now: float, costs: Costs) -> float:
         if self._only is not None:
             return max(self.paused_until, self._only.ready_at(now, costs[0]))
-        whens = (
-            limit.ready_at(now, cost) for limit, cost in zip(self.limits, costs, strict=True)
-        )
+        whens = (limit.ready_at(now, cost) for limit, cost in zip(self.limits, costs, strict=True))
         return max(self.paused_until, *whens)
 
     def _take(self, now: float, costs: Costs) -> Receipts:

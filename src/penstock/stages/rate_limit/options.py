@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, cast
 
-from penstock.options import Count, Options, SecondsFromZero
-from penstock.overrides import checked_cost
+from penstock.options import Count, Options, SecondsFromZero, checked_cost
 from penstock.stages.rate_limit.rate import Rate, RateRule
 
 __all__ = ["RateLimitOptions"]
@@ -49,8 +48,8 @@ def costs_of(rates: tuple[Rate, ...], cost: Any) -> tuple[float, ...]:
     """Return the cost for each rate, in their order.
 
     A number is charged to every rate without a name. Where rates have names it is charged to the
-    first one alone; a mapping charges the rates it names, and 1 to the first if it does not name it:
-    ``{"tokens": 1200}`` is one request and 1200 tokens.
+    first one alone. A mapping charges the rates it names, and 1 to the first if it does not name
+    that: ``{"tokens": 1200}`` is one request and 1200 tokens.
 
     Raises:
         ConfigError: A name in the mapping belongs to no rate.
@@ -59,10 +58,11 @@ def costs_of(rates: tuple[Rate, ...], cost: Any) -> tuple[float, ...]:
         if rates[0].name is None:
             return (cost,) * len(rates)
         return (cost, *(0,) * (len(rates) - 1))
-    names = [rate.name for rate in rates]
-    for name in cost:
+    by_name = dict(cast("Mapping[str, float]", cost))
+    names = [str(rate.name) for rate in rates]
+    for name in by_name:
         if name not in names:
-            known = ", ".join(str(n) for n in names if n is not None) or "none has a name"
+            known = "none has a name" if rates[0].name is None else ", ".join(names)
             allowed = f"a number, or units by the names of its rates ({known})"
-            raise RateLimitOptions.refuse("cost", dict(cost), allowed)
-    return tuple(cost.get(name, 0 if place else 1) for place, name in enumerate(names))
+            raise RateLimitOptions.refuse("cost", by_name, allowed)
+    return tuple(by_name.get(name, 0 if place else 1) for place, name in enumerate(names))

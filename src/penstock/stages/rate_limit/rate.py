@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from penstock.options import Rule
+from penstock.options import Rule, is_mapping
 
 __all__ = ["Rate", "RateRule", "read_rates"]
 
@@ -41,7 +41,8 @@ class Rate:
 
     def __post_init__(self) -> None:
         """Refuse what is not a positive finite number."""
-        for number in (self.amount, self.per):
+        numbers: tuple[Any, ...] = (self.amount, self.per)
+        for number in numbers:
             if isinstance(number, bool) or not isinstance(number, int | float):
                 raise ValueError
             if not (math.isfinite(number) and number > 0):
@@ -101,10 +102,10 @@ def read_rates(value: Any) -> tuple[Rate, ...]:
     Raises:
         ValueError: There is none, a name stands twice, or one is not allowed.
     """
-    if isinstance(value, Mapping):
+    if is_mapping(value):
         rates = tuple(Rate.of(rate, str(name)) for name, rate in value.items())
     elif isinstance(value, list | tuple):
-        rates = tuple(Rate.of(rate) for rate in value)
+        rates = tuple(Rate.of(rate) for rate in cast("Sequence[Any]", value))
     else:
         rates = (Rate.of(value),)
     names = [rate.name for rate in rates if rate.name is not None]

@@ -9,7 +9,7 @@ from penstock import clock
 from penstock.call import Call, Cost, enter_call, leave_call
 from penstock.errors import RateLimitedError
 from penstock.events import CallRejected, WaitEnded
-from penstock.overrides import checked_cost
+from penstock.options import checked_cost
 from penstock.parking import Home
 from penstock.stage import Handler
 from penstock.stages.rate_limit.line import RateLine
@@ -161,9 +161,7 @@ class RateLimit:
             call.emit(WaitEnded, stage=self.name, seconds=clock.now() - began)
         return receipts
 
-    def _correct(
-        self, call: Call, failure: BaseException, receipts: Receipts, paid: Costs
-    ) -> None:
+    def _correct(self, call: Call, failure: BaseException, receipts: Receipts, paid: Costs) -> None:
         verdict = call.judge(failure)
         effect = verdict.effects.limiter
         if effect is LimiterEffect.REFUND or not verdict.sent:

@@ -54,7 +54,7 @@ class Jitter(enum.Enum):
 class _JitterRule(Rule):
     allowed = "none, full, equal, or a ratio from 0 to 1"
 
-    def read(self, value: Any) -> Jitter | float:  # noqa: ANN401 - not checked yet
+    def read(self, value: Any) -> Jitter | float:
         if isinstance(value, Jitter | str):
             member: Jitter = Choice(tuple(Jitter)).read(value)
             return member

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import cast
 
 from penstock.matching import answer_of
-from penstock.stages.retry.options import Accept, RetryOptions, split_retry_on
-from penstock.stages.retry.tenacity import (
+from penstock.stages.retry.adapter import (
     TenacityCallback,
     TenacityState,
     is_tenacity,
     looks_at_results,
 )
+from penstock.stages.retry.options import Accept, RetryOptions, split_retry_on
 from penstock.verdict import TryAgain, Verdict, VerdictKind
 
 __all__ = ["OutcomeFilter"]

@@ -8,8 +8,8 @@ from typing import Annotated, Any, ClassVar
 
 from penstock.matching import Matcher, Matching, Which, is_async_callable, parts_of
 from penstock.options import Count, Number, Options, Rule, SecondsFromZero
+from penstock.stages.retry.adapter import TenacityCallback, is_tenacity, is_tenacity_retry
 from penstock.stages.retry.backoff import Backoff, Exponential
-from penstock.stages.retry.tenacity import TenacityCallback, is_tenacity, is_tenacity_retry
 
 __all__ = [
     "DEFAULT_ATTEMPTS",
@@ -44,7 +44,7 @@ class _WaitRule(Rule):
         "or a plain function of the attempt (from 1) that returns seconds"
     )
 
-    def read(self, value: Any) -> Any:  # noqa: ANN401 - not checked yet
+    def read(self, value: Any) -> Any:
         if isinstance(value, Backoff) or is_tenacity(value, "wait_base"):
             return value
         return value if _is_plain_callable(value) else Number(unit="s").read(value)
@@ -56,7 +56,7 @@ class _StopRule(Rule):
         "the seconds since the start that returns True to stop"
     )
 
-    def read(self, value: Any) -> Any:  # noqa: ANN401 - not checked yet
+    def read(self, value: Any) -> Any:
         if is_tenacity(value, "stop_base") or _is_plain_callable(value):
             return value
         return Number(unit="s", exclusive=True).read(value)
@@ -65,7 +65,7 @@ class _StopRule(Rule):
 class _RetryOnRule(Rule):
     allowed = Matching().allowed + ", or a tenacity retry object"
 
-    def read(self, value: Any) -> Any:  # noqa: ANN401 - not checked yet
+    def read(self, value: Any) -> Any:
         split_retry_on(value)
         return value
 
@@ -73,7 +73,7 @@ class _RetryOnRule(Rule):
 class _AcceptRule(Rule):
     allowed = "a predicate of the result (sync or async), or several of them"
 
-    def read(self, value: Any) -> Any:  # noqa: ANN401 - not checked yet
+    def read(self, value: Any) -> Any:
         predicates = tuple(parts_of(value))
         if not predicates or not all(map(callable, predicates)):
             raise ValueError
@@ -83,7 +83,7 @@ class _AcceptRule(Rule):
 class _HookRule(Rule):
     allowed = "a function, sync or async"
 
-    def read(self, value: Any) -> Any:  # noqa: ANN401 - not checked yet
+    def read(self, value: Any) -> Any:
         if not _is_function(value):
             raise ValueError
         return value

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import cast
 
 from penstock.call import Call
+from penstock.stages.retry.adapter import TenacityCallback, TenacityState, is_tenacity
 from penstock.stages.retry.backoff import Backoff, Random, Waits
 from penstock.stages.retry.machine import RetryRun, Stops
 from penstock.stages.retry.options import RetryOptions
-from penstock.stages.retry.tenacity import TenacityCallback, TenacityState, is_tenacity
 
 __all__ = ["Rules"]
 

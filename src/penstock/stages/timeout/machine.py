@@ -1,7 +1,7 @@
 """Which deadline comes next: all the deadlines of one stage in one structure.
 
-The deadlines of a fixed time limit come in order, so a queue with lazy removal and a single timer of
-the event loop replace a timer per call. A deadline that comes out of order goes to a heap.
+The deadlines of a fixed time limit come in order, so a queue with lazy removal and a single timer
+of the event loop replace a timer per call. A deadline that comes out of order goes to a heap.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class TimeoutMachine:
     def next_at(self) -> float | None:
         """Return the earliest deadline under watch; None if there is none."""
         self._drop_left()
-        heads = []
+        heads: list[float] = []
         if self._orderly:
             heads.append(self._orderly[0].at)
         if self._disorderly:
@@ -89,7 +89,7 @@ class TimeoutMachine:
 
     def expire(self, now: float) -> list[Watch]:
         """Return the watches whose deadline has passed; they are under watch no more."""
-        expired = []
+        expired: list[Watch] = []
         while (at := self.next_at()) is not None and at <= now:
             if self._orderly and self._orderly[0].at == at:
                 watch = self._orderly.popleft()

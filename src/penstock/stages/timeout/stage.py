@@ -39,7 +39,7 @@ class Timeout:
     async def __call__(self, call: Call, call_next: Handler, /) -> Any:
         """Run the rest of the pipeline with a deadline."""
         now = clock.now()
-        seconds = self._seconds or call.context.overrides.timeout
+        seconds = self._seconds or call.context.overrides.timeout or 0.0
         outer = call.deadline
         at = now + seconds
         if outer is not None and outer <= at:

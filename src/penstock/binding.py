@@ -1,0 +1,87 @@
+"""From a tuple of stages to the one handler that a call is given to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.call import CallContext
+from penstock.classify import Classifier
+from penstock.edges import failure_classifier, judging, result_classifier, start, unwrapping
+from penstock.errors import ConfigError
+from penstock.events import Observer
+from penstock.observe import Notifier, observe_attempt, observe_call
+from penstock.order import warn_about_order
+from penstock.stage import Handler, Stage, compose
+from penstock.stages.timeout import OverrideTimeout
+
+__all__ = ["Pipeline", "Settings", "bind", "context_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """A policy's stages, nested once for all its calls.
+
+    Attributes:
+        plain: Takes the calls of the policy.
+        limited: Takes those that bring a time limit of their own (``using(timeout=...)``).
+    """
+
+    plain: Handler
+    limited: Handler
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a policy was given besides its stages; see ``Policy``."""
+
+    name: str
+    classify: Classifier | None = None
+    classify_result: Any = None
+    discard: Callable[[Any], object] | None = None
+    observers: tuple[Observer, ...] = ()
+
+
+def context_of(settings: Settings) -> CallContext:
+    """Return what all calls of a policy share.
+
+    Raises:
+        ConfigError: The name is empty or a hook is not callable.
+    """
+    name: Any = settings.name
+    if not isinstance(name, str) or not name.strip():
+        msg = f"policy: 'name' must be a text that is not empty; got {name!r}"
+        raise ConfigError(msg)
+    if settings.classify_result is not None:
+        result_classifier(settings.classify_result)
+    hooks: list[tuple[str, object]] = [("observers", o) for o in settings.observers]
+    if settings.discard is not None:
+        hooks.append(("discard", settings.discard))
+    for field, hook in hooks:
+        if not callable(hook):
+            msg = f"policy: '{field}' must be callable; got {hook!r}"
+            raise ConfigError(msg)
+    return CallContext(
+        policy=settings.name,
+        classify=failure_classifier(settings.classify),
+        notify=Notifier(settings.observers) if settings.observers else None,
+        discard=settings.discard,
+    )
+
+
+def bind(settings: Settings, stages: Sequence[Stage]) -> Pipeline:
+    """Nest the stages, with what stands at both ends.
+
+    Without observers no frame is spent on events, and without ``classify_result`` none on results.
+    """
+    warn_about_order(settings.name, stages)
+    judges, observed = settings.classify_result is not None, bool(settings.observers)
+    innermost: Handler = judging(result_classifier(settings.classify_result)) if judges else start
+    plain = compose(stages, observe_attempt(innermost) if observed else innermost)
+    if judges:
+        plain = unwrapping(plain)
+    limited = compose((OverrideTimeout(),), plain)
+    if observed:
+        plain, limited = observe_call(plain), observe_call(limited)
+    return Pipeline(plain, limited)
