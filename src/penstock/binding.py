@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from penstock.order import warn_about_order
 from penstock.stage import Handler, Stage, compose
 from penstock.stages.timeout import OverrideTimeout
 
-__all__ = ["Pipeline", "Settings", "bind", "context_of"]
+__all__ = ["Pipeline", "Settings", "bind", "context_of", "observers_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,19 @@ class Settings:
     classify_result: Any = None
     discard: Callable[[Any], object] | None = None
     observers: tuple[Observer, ...] = ()
+
+
+def observers_of(given: Any) -> tuple[Observer, ...]:
+    """Return the observers as a tuple.
+
+    Raises:
+        ConfigError: It is no list of them. One observer may be iterable too, as an event log is:
+            taken for a list it would quietly be no observer at all.
+    """
+    if callable(given) or not isinstance(given, Iterable):
+        msg = f"policy: 'observers' must be a list of callables; got {given!r}"
+        raise ConfigError(msg)
+    return tuple(given)
 
 
 def context_of(settings: Settings) -> CallContext:
@@ -79,9 +92,10 @@ def bind(settings: Settings, stages: Sequence[Stage]) -> Pipeline:
     judges, observed = settings.classify_result is not None, bool(settings.observers)
     innermost: Handler = judging(result_classifier(settings.classify_result)) if judges else start
     plain = compose(stages, observe_attempt(innermost) if observed else innermost)
-    if judges:
-        plain = unwrapping(plain)
     limited = compose((OverrideTimeout(),), plain)
     if observed:
         plain, limited = observe_call(plain), observe_call(limited)
+    if judges:
+        # Outside of the events: a call that ends with a refused result has failed.
+        plain, limited = unwrapping(plain), unwrapping(limited)
     return Pipeline(plain, limited)

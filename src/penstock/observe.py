@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from penstock import clock
-from penstock.call import Call
+from penstock.call import Call, RefusedResult
 from penstock.errors import RejectedError
 from penstock.events import AttemptEnded, AttemptStarted, CallEnded, CallStarted, Event, Observer
+from penstock.stage import Handler
 from penstock.verdict import VerdictKind
 
 __all__ = ["Notifier", "observe_attempt", "observe_call"]
@@ -35,10 +36,12 @@ class Notifier:
             except Exception:
                 if place not in self._reported:
                     self._reported.add(place)
-                    _log.exception("observer %r raised; further errors of it are not shown", observer)
+                    _log.exception(
+                        "observer %r raised; further errors of it are not shown", observer
+                    )
 
 
-def observe_call(call_next: Callable[[Call], Awaitable[Any]]) -> Callable[[Call], Awaitable[Any]]:
+def observe_call(call_next: Handler) -> Handler:
     """Wrap the whole pipeline with ``CallStarted`` and ``CallEnded``."""
 
     async def observed(call: Call) -> Any:
@@ -58,16 +61,14 @@ def observe_call(call_next: Callable[[Call], Awaitable[Any]]) -> Callable[[Call]
                 outcome=_outcome(error),
                 duration=clock.now() - began,
                 attempts=call.starts,
-                error_type=None if error is None else type(error).__name__,
+                error_type=_type_name(error),
             )
             del error
 
     return observed
 
 
-def observe_attempt(
-    call_next: Callable[[Call], Awaitable[Any]],
-) -> Callable[[Call], Awaitable[Any]]:
+def observe_attempt(call_next: Handler) -> Handler:
     """Wrap the operation with ``AttemptStarted`` and ``AttemptEnded``."""
 
     async def observed(call: Call) -> Any:
@@ -78,7 +79,7 @@ def observe_attempt(
         try:
             return await call_next(call)
         except BaseException as error:
-            kind, error_type = call.judge(error).kind, type(error).__name__
+            kind, error_type = call.judge(error).kind, _type_name(error)
             raise
         finally:
             call.emit(
@@ -90,6 +91,11 @@ def observe_attempt(
             )
 
     return observed
+
+
+def _type_name(error: BaseException | None) -> str | None:
+    # A refused result is a failure, and nobody gets to see an error.
+    return None if error is None or isinstance(error, RefusedResult) else type(error).__name__
 
 
 def _outcome(error: BaseException | None) -> str:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from types import FunctionType, MethodType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
-from penstock.binding import Pipeline, Settings, bind, context_of
+from penstock.binding import Pipeline, Settings, bind, context_of, observers_of
 from penstock.call import Call, CallContext, Cost
 from penstock.entering import Operation, enter
 from penstock.errors import ConfigError
@@ -69,7 +69,7 @@ class Policy(FluentStages, ManyCalls, Loadable):
         discard: Callable[[Any], Any] | None = None,
         observers: Iterable[Observer] = (),
     ) -> None:
-        settings = Settings(name, classify, classify_result, discard, tuple(observers))
+        settings = Settings(name, classify, classify_result, discard, observers_of(observers))
         self._setup(settings, (), context_of(settings))
 
     def _setup(

@@ -17,7 +17,7 @@ from typing import Any, Generic, Self, TypeVar
 from penstock.call import Call
 from penstock.errors import PolicyError
 
-__all__ = ["PolicyStream"]
+__all__ = ["PolicyStream", "StreamOperation"]
 
 T = TypeVar("T")
 
@@ -44,6 +44,48 @@ class _Closed(BaseException):
     """Thrown into the pipeline where it waits, when the reader wants no more."""
 
 
+class StreamOperation:
+    """What a stream's call runs: it opens the source and hands the items on.
+
+    With its first item every call that it runs for is committed. That is one call, or one per
+    policy where a fallback had another policy answer.
+    """
+
+    __slots__ = ("_calls", "_open", "operation_name")
+
+    def __init__(self, open_source: Callable[..., Any], calls: tuple[Call, ...] = ()) -> None:
+        self._open = open_source
+        self._calls = calls
+        name = getattr(open_source, "__qualname__", None)
+        self.operation_name: str = name or type(open_source).__qualname__
+
+    def run_for(self, call: Call) -> StreamOperation:
+        """Return an operation that runs for ``call`` too."""
+        return StreamOperation(self._open, (*self._calls, call))
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> None:
+        """Open the source, and hand its items to the reader until it ends or is closed."""
+        source = self._open(*args, **kwargs)
+        if inspect.isawaitable(source) and not isinstance(source, AsyncIterable):
+            source = await source
+        iterator = aiter(source)
+        try:
+            async for item in iterator:
+                for call in self._calls:
+                    call.committed = True
+                await _Item(item)
+        except GeneratorExit:
+            # Collected without being closed: nothing can be awaited any more.
+            raise
+        except _Closed:
+            await _close(iterator, source)
+        except BaseException:
+            await _close(iterator, source)
+            raise
+        else:
+            await _close(iterator, source)
+
+
 class PolicyStream(Generic[T]):
     """The items of an async iterator, read under a policy; made by ``policy.stream``.
 
@@ -52,13 +94,8 @@ class PolicyStream(Generic[T]):
     the block closes the source and gives back what was held, after a ``break`` as well.
     """
 
-    def __init__(
-        self,
-        run: Callable[[Callable[[Call], Coroutine[Any, Any, Any]]], Coroutine[Any, Any, Any]],
-        open_source: Callable[[], Any],
-    ) -> None:
+    def __init__(self, run: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         self._run = run
-        self._open = open_source
         self._pipeline: Coroutine[Any, Any, Any] | None = None
         self._substitute: AsyncIterator[T] | None = None
         self._first: Any = _END
@@ -73,7 +110,7 @@ class PolicyStream(Generic[T]):
         if self._pipeline is not None:
             msg = "a stream can be entered once; call policy.stream(...) again"
             raise PolicyError(msg)
-        self._pipeline = self._run(self._read)
+        self._pipeline = self._run()
         self._first = await self._advance()
         return self
 
@@ -140,26 +177,6 @@ class PolicyStream(Generic[T]):
             self._substitute = aiter(drive.result)
             return await self._advance()
         return _END
-
-    async def _read(self, call: Call) -> None:
-        source = self._open()
-        if inspect.isawaitable(source) and not isinstance(source, AsyncIterable):
-            source = await source
-        iterator = aiter(source)
-        try:
-            async for item in iterator:
-                call.committed = True
-                await _Item(item)
-        except GeneratorExit:
-            # Collected without being closed: nothing can be awaited any more.
-            raise
-        except _Closed:
-            await _close(iterator, source)
-        except BaseException:
-            await _close(iterator, source)
-            raise
-        else:
-            await _close(iterator, source)
 
 
 class _Drive:

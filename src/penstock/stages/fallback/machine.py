@@ -7,7 +7,7 @@ from penstock.verdict import Verdict, VerdictKind
 
 __all__ = ["FallbackMachine"]
 
-# A caller's bug answered with a substitute would stay hidden; a cancelled call has nobody to answer.
+# A caller's bug answered with a substitute would stay hidden; a cancelled call asks for nothing.
 _LEFT_ALONE = frozenset({VerdictKind.CALLER_BUG, VerdictKind.CANCELLED})
 
 

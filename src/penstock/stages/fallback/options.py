@@ -27,7 +27,7 @@ class FallbackOptions(Options):
     Attributes:
         value: Returned as it is; None is a value too.
         function: Called as ``function(failure, *args, **kwargs)`` with the call's own arguments;
-            sync or async.
+            sync or async. For a refused result the failure is an ``InvalidResultError``.
         policy: Another policy, under which the same operation is called.
         fallback_on: Which failures are answered: exception types, a predicate, verdict kinds, or
             several of them. None answers every failure but the caller's own bugs; a cancelled
@@ -55,5 +55,9 @@ class FallbackOptions(Options):
 
     def named_answers(self) -> list[str]:
         """Return the names of the answers that were given."""
-        answers = {"value": self.value is not MISSING, "function": self.function, "policy": self.policy}
+        answers = {
+            "value": self.value is not MISSING,
+            "function": self.function,
+            "policy": self.policy,
+        }
         return [name for name, given in answers.items() if given not in (False, None)]

@@ -6,7 +6,8 @@ import logging
 from typing import Any, Self
 
 from penstock.call import Call, RefusedResult
-from penstock.events import FallbackUsed
+from penstock.errors import InvalidResultError
+from penstock.events import FallbackUsed, HookFailed
 from penstock.matching import answer_of
 from penstock.stage import Handler
 from penstock.stages.fallback.machine import FallbackMachine
@@ -28,6 +29,11 @@ class Fallback:
         self.options = options
         self._machine = FallbackMachine(options.fallback_on)
         self._answered = 0
+
+    @property
+    def repeats(self) -> bool:
+        """True when the operation may be called more than once."""
+        return self.options.policy is not None
 
     async def __call__(self, call: Call, call_next: Handler, /) -> Any:
         """Run the rest of the pipeline; answer for it if it fails."""
@@ -55,16 +61,27 @@ class Fallback:
     async def _stands_in(self, call: Call, failure: Exception) -> bool:
         try:
             return await self._machine.answers(failure, call.judge(failure))
-        except Exception:
+        except Exception:  # noqa: BLE001 - the failure it was asked about must not be hidden
             _log.exception("policy '%s': fallback_on raised; not answered", call.context.policy)
             return False
 
     async def _answer(self, call: Call, failure: Exception) -> Any:
-        if isinstance(failure, RefusedResult) and call.context.discard is not None:
-            await answer_of(call.context.discard(failure.result))
-        options = self.options
+        shown, options = failure, self.options
+        if isinstance(failure, RefusedResult):
+            await self._discard(call, failure.result)
+            shown = InvalidResultError("the result was refused", results=(failure.result,))
         if options.function is not None:
-            return await answer_of(options.function(failure, *call.args, **call.kwargs))
+            return await answer_of(options.function(shown, *call.args, **call.kwargs))
         if options.policy is not None:
             return await options.policy.call(call.fn, *call.args, **call.kwargs)
         return options.value
+
+    async def _discard(self, call: Call, result: object) -> None:
+        discard = call.context.discard
+        if discard is None:
+            return
+        try:
+            await answer_of(discard(result))
+        except Exception as error:  # noqa: BLE001 - the answer must not be lost
+            _log.exception("policy '%s': discard raised", call.context.policy)
+            call.emit(HookFailed, hook="discard", error_type=type(error).__name__)
