@@ -14,6 +14,9 @@ __all__ = ["Gcra", "Limit", "SlidingWindow", "limit_for"]
 # what waits in line is entitled to the starts it slept through, a stalled process is not.
 _MOST_CATCH_UP = 0.02
 
+# Up to so many starts are remembered one by one; a window of 100,000 takes no more memory.
+_MOST_STARTS = 1000
+
 # Rounding in a sum of floats must not cost a start: a billionth of a unit is nobody's request.
 _SLACK = 1e-9
 
@@ -57,12 +60,13 @@ class Limit(Protocol):
 
 
 class _Start:
-    """One start (or several units of one): when, how much, and the running total behind it."""
+    """One start, or several close together: the last one's time, the units, the total so far."""
 
-    __slots__ = ("at", "total", "units")
+    __slots__ = ("at", "open_until", "total", "units")
 
-    def __init__(self, at: float, units: float, total: float) -> None:
+    def __init__(self, at: float, open_until: float, units: float, total: float) -> None:
         self.at = at
+        self.open_until = open_until
         self.units = units
         self.total = total
 
@@ -70,13 +74,15 @@ class _Start:
 class SlidingWindow:
     """Never more than ``capacity`` units in any span of ``period`` seconds, also after idling.
 
-    It remembers each start of the last period: a deque whose ends are all that is touched.
+    It remembers each start of the last period: a deque whose ends are all that is touched. In a
+    window of thousands of units, starts within a thousandth of the period are kept as one, with the
+    time of the last: that never admits too many, and delays a start by that thousandth at most.
     """
 
-    __slots__ = ("_starts", "_total", "_used", "capacity", "period")
+    __slots__ = ("_grain", "_starts", "_total", "_used", "capacity", "period")
 
     def __init__(self, rate: Rate) -> None:
-        self.capacity, self.period = rate.whole()
+        self._measure(rate)
         self._starts: deque[_Start] = deque()
         self._used: float = 0
         self._total: float = 0
@@ -120,19 +126,30 @@ class SlidingWindow:
 
     def change(self, rate: Rate, burst: int | None, now: float) -> None:  # noqa: ARG002 - one interface
         """Go on with another rate; the starts already made count in the new window."""
-        self.capacity, self.period = rate.whole()
+        self._measure(rate)
 
     def available(self, now: float) -> float:
         """Units that could start now."""
         self._expire(now)
         return max(0, self.capacity - self._used)
 
+    def _measure(self, rate: Rate) -> None:
+        self.capacity, self.period = rate.whole()
+        self._grain = self.period / _MOST_STARTS if self.capacity > _MOST_STARTS else 0.0
+
     def _record(self, now: float, cost: float) -> _Start:
+        starts = self._starts
         self._used += cost
         self._total += cost
-        start = _Start(now, cost, self._total)
+        if starts and now < starts[-1].open_until:
+            start = starts[-1]
+            start.at = now
+            start.units += cost
+            start.total = self._total
+            return start
+        start = _Start(now, now + self._grain, cost, self._total)
         if cost:
-            self._starts.append(start)
+            starts.append(start)
         return start
 
     def _expire(self, now: float) -> None:

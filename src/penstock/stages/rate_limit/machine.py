@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from penstock.stages.rate_limit.limits import limit_for
@@ -12,7 +12,8 @@ from penstock.waitlist import Waiter, WaiterState, WaitList
 __all__ = ["Costs", "RateLimitMachine", "Receipts"]
 
 Costs = tuple[float, ...]
-Receipts = tuple[Any, ...]
+# A tuple of receipts, one per limit; where there is one limit, its receipt as it is.
+Receipts = Any
 
 
 class RateLimitMachine:
@@ -21,9 +22,16 @@ class RateLimitMachine:
     Args:
         rates: At least one.
         burst: None for sliding windows, a number for GCRA.
+
+    Attributes:
+        limits: Their bookkeeping, in the order of the rates.
+        queued: How many stand in line.
+        paused_until: Before this second nothing starts.
+        steady: ``admit(now, cost)`` of the one limit, where there is one, while nobody is in line
+            and nothing is paused: the short way for nearly all calls. None: ask ``admit``.
     """
 
-    __slots__ = ("_line_costs", "_only", "limits", "paused_until", "queued", "waiting")
+    __slots__ = ("_line_costs", "_only", "limits", "paused_until", "queued", "steady", "waiting")
 
     def __init__(self, rates: Sequence[Rate], burst: int | None = None) -> None:
         self.limits = [limit_for(rate, burst) for rate in rates]
@@ -31,6 +39,7 @@ class RateLimitMachine:
         self.waiting = WaitList()
         self.queued = 0
         self.paused_until = float("-inf")
+        self.steady: Callable[[float, float], Any] | None = None
         self._line_costs: dict[int, list[float]] = {}
 
     def admit(self, now: float, costs: Costs) -> Receipts | None:
@@ -41,8 +50,8 @@ class RateLimitMachine:
         if self.queued or now < self.paused_until:
             return None
         if self._only is not None:
-            receipt = self._only.try_take(now, costs[0])
-            return None if receipt is None else (receipt,)
+            self.steady = self._only.try_take
+            return self._only.try_take(now, costs[0])
         if self._ready_at(now, costs) > now:
             return None
         return self._take(now, costs)
@@ -66,6 +75,7 @@ class RateLimitMachine:
     def park(self, costs: Costs, priority: int = 0) -> Waiter:
         """Stand in line."""
         self.queued += 1
+        self.steady = None
         line = self._line_costs.setdefault(priority, [0.0] * len(costs))
         for place, cost in enumerate(costs):
             line[place] += cost
@@ -94,12 +104,14 @@ class RateLimitMachine:
 
     def give_back(self, now: float, receipts: Receipts, costs: Costs) -> None:
         """Give back what receipts paid, up to ``costs``."""
-        for limit, receipt, cost in zip(self.limits, receipts, costs, strict=True):
+        for limit, receipt, cost in zip(self.limits, self._each(receipts), costs, strict=True):
             limit.give_back(now, receipt, cost)
 
     def settle(self, now: float, receipts: Receipts, paid: Costs, actual: Costs) -> None:
         """Charge what was used above what was paid, and give back what was not."""
-        for limit, receipt, before, after in zip(self.limits, receipts, paid, actual, strict=True):
+        for limit, receipt, before, after in zip(
+            self.limits, self._each(receipts), paid, actual, strict=True
+        ):
             if after > before:
                 limit.charge(now, after - before)
             elif after < before:
@@ -108,6 +120,7 @@ class RateLimitMachine:
     def pause(self, until: float) -> None:
         """Start nothing before ``until``; a longer pause is never shortened."""
         self.paused_until = max(self.paused_until, until)
+        self.steady = None
 
     def change(self, rates: Sequence[Rate], burst: int | None, now: float) -> None:
         """Go on with other rates, as many as there are limits."""
@@ -132,9 +145,14 @@ class RateLimitMachine:
         )
 
     def _take_due(self, now: float, costs: Costs) -> Receipts:
+        if self._only is not None:
+            return self._only.take_due(now, costs[0])
         return tuple(
             limit.take_due(now, cost) for limit, cost in zip(self.limits, costs, strict=True)
         )
+
+    def _each(self, receipts: Receipts) -> tuple[Any, ...]:
+        return receipts if self._only is None else (receipts,)
 
     def _leave_line(self, waiter: Waiter) -> None:
         self.queued -= 1

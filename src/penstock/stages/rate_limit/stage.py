@@ -45,7 +45,8 @@ class RateLimit:
             self._line.move_in()
         if self._metered or call.context.overrides.cost is not None:
             return await self._run_metered(call, call_next)
-        receipts = self._machine.admit(clock.now(), self._costs)
+        take = self._machine.steady
+        receipts = None if take is None else take(clock.now(), 1)
         if receipts is None:
             receipts = await self._wait(call, self._costs)
         try:
