@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
@@ -19,13 +20,16 @@ from penstock.stages.timeout import TimeoutOptions
 from penstock.stages.timeout.machine import EXPIRED, LEFT, RUNNING, TimeoutMachine, Watch
 from penstock.testing import EventLog, Sweep, cancel_sweep, run, scripted, takes
 
+pytestmark = pytest.mark.virtual_time
+
+
 # --- options and machine ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), True, "5", None])
 def test_a_limit_that_is_not_a_positive_number_of_seconds_is_refused(seconds: Any):
     """The error names the stage, the field and the value."""
-    with pytest.raises(ConfigError, match="^timeout: 'seconds' must be a finite .* above 0; got "):
+    with pytest.raises(ConfigError, match=r"^timeout: 'seconds' must be a finite .* above 0; got "):
         TimeoutOptions(seconds=seconds)
 
 
@@ -114,7 +118,7 @@ async def test_a_call_that_takes_too_long_ends_in_a_timeout_error_of_the_policy(
     loop = asyncio.get_running_loop()
     policy = Policy("slow").with_timeout(5)
 
-    with pytest.raises(TimeoutError, match="^policy 'slow': the call timed out after 5 s$") as e:
+    with pytest.raises(TimeoutError, match=r"^policy 'slow': the call timed out after 5 s$") as e:
         await policy.call(scripted(takes(6)))
 
     assert isinstance(e.value, CallTimeoutError)
@@ -243,10 +247,8 @@ async def test_a_task_that_once_swallowed_a_cancel_times_out_as_any_other():
     """Only the change of the cancelling count tells our cancel from another's."""
 
     async def main() -> str:
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(100)
-        except asyncio.CancelledError:
-            pass
         with pytest.raises(CallTimeoutError):
             await Policy().with_timeout(5).call(scripted(takes(9)))
         return "timed out"
@@ -385,7 +387,9 @@ async def _theirs(operation: Callable[[], Awaitable[Any]], seconds: float) -> An
         return await operation()
 
 
-def _story(bound: Any, limit: int, inner_limit: int, takes_: int, cancel_at: int, mood: str) -> Any:
+def _story(bound: Any, limits: tuple[int, int], takes_: int, cancel_at: int, mood: str) -> Any:
+    limit, inner_limit = limits
+
     async def operation() -> str:
         try:
             await asyncio.sleep(takes_)
@@ -404,7 +408,7 @@ def _story(bound: Any, limit: int, inner_limit: int, takes_: int, cancel_at: int
         outcome: Any
         try:
             outcome = await bound(lambda: bound(operation, inner_limit), limit)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - every ending is compared
             outcome = "TimeoutError" if isinstance(error, TimeoutError) else type(error).__name__
         task = asyncio.current_task()
         assert task is not None
@@ -431,7 +435,8 @@ def test_it_behaves_as_asyncio_timeout_does(
     limit: int, inner_limit: int, takes_: int, cancel_at: int, mood: str
 ):
     """Same outcome, same count of cancels, same time, also when all fall into one step."""
-    ours = _story(_ours, limit, inner_limit, takes_, cancel_at, mood)
-    theirs = _story(_theirs, limit, inner_limit, takes_, cancel_at, mood)
+    limits = (limit, inner_limit)
+    ours = _story(_ours, limits, takes_, cancel_at, mood)
+    theirs = _story(_theirs, limits, takes_, cancel_at, mood)
 
     assert ours == theirs
