@@ -14,7 +14,7 @@ from penstock import clock
 from penstock.errors import ConfigError, InvalidResultError
 from penstock.policy import Policy
 from penstock.stages.retry import RetryOptions
-from penstock.stages.retry.tenacity import is_tenacity, looks_at_results
+from penstock.stages.retry.adapter import is_tenacity, looks_at_results
 from penstock.testing import scripted, takes
 from penstock.verdict import TryAgain
 
