@@ -37,7 +37,7 @@ _STYLES = {
 
 
 def check(
-    files: Annotated[list[Path], typer.Argument(help="Policy files.", metavar="FILE...")],
+    files: Annotated[list[Path], typer.Argument(help="Policy files.", metavar="FILE")],
     output: Annotated[
         Format, typer.Option("--format", "-f", help="Text for people, JSON for programs.")
     ] = Format.TEXT,
@@ -85,5 +85,4 @@ def _print(results: list[tuple[str, Checked]]) -> None:
         for line in report_lines(found.problems, name):
             console.print(Text.assemble(*((text, _STYLES[style]) for style, text in line)))
         if found.policies:
-            names = ", ".join(found.policies)
-            console.print(Text(f"{name}: ok, {len(found.policies)} policies: {names}"))
+            console.print(Text(f"{name}: ok ({', '.join(found.policies)})"))

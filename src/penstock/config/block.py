@@ -20,7 +20,7 @@ from penstock.config.problems import Loc, Mistake, nearest, shown
 from penstock.errors import ConfigError
 from penstock.options import Options, rules_of
 
-__all__ = ["Block", "Slip"]
+__all__ = ["Block", "Slip", "refused"]
 
 FormType = type[Form]
 
@@ -110,7 +110,11 @@ class Block:
         try:
             return self.adapter.validate_python(value, context=context), []
         except ValidationError as error:
-            return None, [self._slip(each) for each in error.errors(include_url=False)]
+            errors = error.errors(include_url=False)
+        # Beside an unknown key, the one that is missing is what the unknown key was meant for.
+        misspelt = {each["loc"][:-1] for each in errors if each["type"] == "extra_forbidden"}
+        told = [e for e in errors if e["type"] != "missing" or e["loc"][:-1] not in misspelt]
+        return None, [self._slip(each) for each in told]
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler, /
@@ -158,9 +162,7 @@ class Block:
         try:
             return self.options(**values)
         except ConfigError as error:
-            message = re.sub(r"^[\w.]+: |; got None$", "", str(error))
-            named = re.match(r"'(\w+)'", message)
-            raise Mistake(message, field=named[1] if named else None) from None
+            raise refused(error) from None
 
     def _slip(self, error: ErrorDetails) -> Slip:
         loc, kind = error["loc"], error["type"]
@@ -175,13 +177,10 @@ class Block:
                 mistake = Mistake(f"unknown key {shown(name)} in '{what}'", hint)
                 return Slip(loc, mistake, at_key=True)
             case "missing":
-                form = known[name]
-                key = what if name == self.short and len(loc) == 1 else name
-                needed = "a value" if key == what else f"'{name}'"
-                mistake = Mistake(
-                    f"'{what}' needs {needed}", f"for example '{key}: {form.example}'"
-                )
-                return Slip(loc[:-1], mistake, at_key=True)
+                is_bare = name == self.short and len(loc) == 1 and not error["input"]
+                key, needed = (what, "a value") if is_bare else (name, f"'{name}'")
+                example = f"for example '{key}: {known[name].example}'"
+                return Slip(loc[:-1], Mistake(f"'{what}' needs {needed}", example), at_key=True)
             case "too_short":
                 return Slip(loc, Mistake(f"'{name}' must not be empty"))
             case _:
@@ -195,6 +194,13 @@ class Block:
             what = str(step)
             known = below.fields if isinstance(below, Block) else getattr(below, "inside", {})
         return what, known
+
+
+def refused(error: ConfigError) -> Mistake:
+    """Return what a class of Python's says of its options, in the words of a file."""
+    message = re.sub(r"^[\w.]+: |; got None$", "", str(error))
+    named = re.match(r"'(\w+)' must", message)
+    return Mistake(message, field=named[1] if named else None)
 
 
 class _Untitled(GenerateJsonSchema):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+from penstock.config.block import refused
 from penstock.config.plain import is_list, is_mapping
 from penstock.config.problems import Level, Loc, Mistake, nearest, shown
 from penstock.config.registry import LATER, OTHER_WORDS, SETTINGS, STAGES, StageEntry
@@ -187,7 +188,7 @@ class Builder:
         try:
             return None if options is None else entry.make(options)
         except ConfigError as error:
-            self._sink.add(loc, Mistake(str(error)), key=True)
+            self._sink.add(loc, refused(error), key=True)
             return None
 
     def _entry(self, loc: Loc, key: str) -> StageEntry | None:
@@ -220,8 +221,12 @@ class Builder:
 
     def _build_shared(self, name: str) -> None:
         self._shared_built[name] = None
-        loc: Loc = ("shared", name)
-        found = self._read_item(loc, self._shared[name])
+        loc, item = ("shared", name), self._shared[name]
+        if is_mapping(item) and "shared" in item:
+            mistake = Mistake("a shared stage is a stage, not the name of another one")
+            self._sink.add((*loc, "shared"), mistake, key=True)
+            return
+        found = self._read_item(loc, item)
         self._shared_built[name] = found[0][1] if found else None
 
     def _check_order(self, stages: Items) -> None:

@@ -122,7 +122,7 @@ class Composer:
             frame.mark.keys[key] = position
 
     def _take_alias(self, event: yaml.AliasEvent) -> None:
-        name: str = event.anchor
+        name = event.anchor or ""
         self._check(event, None)
         if name not in self._anchors:
             known = nearest(name, self._anchors)

@@ -25,17 +25,17 @@ def summary(options: type) -> str:
 
 
 def _attributes(doc: str) -> dict[str, str]:
-    _, _, section = doc.partition("Attributes:\n")
+    section = doc.partition("Attributes:\n")[2]
     found: dict[str, str] = {}
     name = ""
     for line in section.splitlines():
-        if line and not line.startswith(" "):
-            break
         field = _FIELD.match(line)
         if field is not None:
             name = field["name"]
             found[name] = field["text"].strip()
-        elif name and line.strip():
+        elif not line.startswith(" "):
+            break
+        else:
             found[name] += " " + line.strip()
     return found
 

@@ -101,6 +101,7 @@ def policy_from_dict(data: Mapping[str, Any], name: str | None = None, **setting
 
 def _checked(data: Any, sink: Sink, settings: Mapping[str, Any]) -> Checked:
     policies: dict[str, Policy] = {}
+    sink.data = data
     if not sink.problems or sink.mark is not None:
         try:
             literal = _allows_literal(data)

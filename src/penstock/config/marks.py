@@ -79,7 +79,7 @@ class Text:
 
     def span(self, start: YamlMark | None, end: YamlMark | None) -> Position:
         """Return the part of the first line that lies between two of PyYAML's marks."""
-        if start is None or end is None:
+        if start is None or end is None:  # pragma: no cover - events of a parser have marks
             return Position(0, 0)
         stop = end.column if end.line == start.line else len(self.line(start.line))
         return Position(start.line, start.column, max(1, stop - start.column))

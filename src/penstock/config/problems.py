@@ -31,7 +31,7 @@ Loc = tuple[str | int, ...]
 # Prefixes that vendors gave their keys so that scanners find them: OpenAI, Anthropic and Stripe,
 # AWS, GitHub, GitLab, Slack, Google, Hugging Face, Groq, and private keys in PEM.
 _SECRET = re.compile(
-    r"(?<![A-Za-z0-9_-])(?:[sr]k[-_]|(?:AKIA|ASIA)(?=[0-9A-Z]{8})|gh[pousr]_|github_pat_|glpat-"
+    r"(?<![A-Za-z0-9_])(?:[sr]k[-_]|(?:AKIA|ASIA)(?=[0-9A-Z]{8})|gh[pousr]_|github_pat_|glpat-"
     r"|xox[abeprs]-|AIza(?=[\w-]{12})|hf_|gsk_)[\w-]{8,}|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
 # What is longer than this helps nobody to find it.

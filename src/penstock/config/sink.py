@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any, cast
 
 from penstock.config.marks import Mark, Position, Text
 from penstock.config.problems import Level, Loc, Mistake, Problem, path_of
@@ -16,26 +18,27 @@ class Sink:
     Attributes:
         text: The file's text; None for plain data.
         mark: The positions of everything in the file; None for plain data.
+        data: The data as written.
         problems: What was found, in the order of finding.
     """
 
     def __init__(self, text: Text | None = None) -> None:
         self.text = text
         self.mark: Mark | None = None
+        self.data: Any = None
         self.problems: list[Problem] = []
         self._settled: set[Loc] = set()
+        self._met: set[object] = set()
 
     def add(
         self,
         loc: Loc,
-        mistake: Mistake | str,
+        mistake: Mistake,
         *,
         key: bool = False,
         level: Level = Level.ERROR,
     ) -> None:
         """Add what is wrong with the value (or its key) at ``loc``."""
-        if isinstance(mistake, str):
-            mistake = Mistake(mistake)
         if mistake.field is not None:
             loc, key = (*loc, mistake.field), True
         if self._settled and any(loc[:n] in self._settled for n in range(len(loc) + 1)):
@@ -43,6 +46,8 @@ class Sink:
         position = None
         if self.mark is not None:
             position, loc = self.mark.find(loc, key=key)
+        else:
+            loc = _written(self.data, loc)
         self.add_at(position, loc, mistake, level=level)
 
     def settle(self, loc: Loc, mistake: Mistake) -> None:
@@ -69,7 +74,10 @@ class Sink:
                 width=position.width,
                 source=self.text.line(position.line),
             )
-        if problem not in self.problems[-_LOOK_BACK:]:
+        # An anchored part is met once per alias, and stands in the file once.
+        place = problem.path if problem.line is None else (problem.line, problem.column)
+        if (place, problem.message) not in self._met:
+            self._met.add((place, problem.message))
             self.problems.append(problem)
 
     @property
@@ -82,8 +90,17 @@ class Sink:
         return tuple(sorted(self.problems, key=_position))
 
 
-# The same mistake in an anchored part is met once per alias, and in one policy once per reason.
-_LOOK_BACK = 50
+def _written(data: Any, loc: Loc) -> Loc:
+    """Return the steps of ``loc`` that the data has; a short form lacks those of the long one."""
+    taken: list[str | int] = []
+    for step in loc:
+        if isinstance(data, Mapping | Sequence) and not isinstance(data, str):
+            try:
+                data = cast("Any", data)[step]
+            except (LookupError, TypeError):
+                continue
+            taken.append(step)
+    return tuple(taken)
 
 
 def _position(problem: Problem) -> tuple[int, int]:

@@ -14,9 +14,9 @@ from penstock.config.sink import Sink
 
 __all__ = ["MOST_BYTES", "read_bytes", "read_document"]
 
-# Ten thousand values of 25 letters. The pure-Python parser takes up to 1.8 s for a megabyte of
-# words or line breaks, so that four times this could keep a process busy for longer than a second.
-MOST_BYTES = 256 * 1024
+# A hundred policies of twenty stages. The pure-Python parser takes up to 1.8 s for a megabyte of
+# words or line breaks, and twice that on a busy machine; no file may cost anybody a second.
+MOST_BYTES = 128 * 1024
 
 
 def read_bytes(path: str | Path) -> bytes:

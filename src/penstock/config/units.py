@@ -53,6 +53,9 @@ _UNITS = "the units are ms, s, m, h and d"
 # Beyond, a text is no number that anybody wrote; Python refuses to read very long ones.
 _MOST_LETTERS = 100
 
+# A number above it is not worth an example with a unit: it is 30,000 years of seconds.
+_LARGEST = 1e12
+
 
 def read_duration(value: Any) -> float:
     """Return the seconds of a text such as ``1.5s`` or ``1m30s``; 0 needs no unit.
@@ -60,11 +63,10 @@ def read_duration(value: Any) -> float:
     Raises:
         Mistake: It is none, with the nearest text that is one.
     """
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if _is_number(value):
         if value == 0:
             return 0.0
-        # Not echoed: who wrote 30 may have meant 30 s or 30 ms.
-        raise Mistake("a duration needs a unit", f"write {value:g}s if you mean seconds")
+        raise Mistake("a duration needs a unit", f"write {_digits(value)}s if you mean seconds")
     if not isinstance(value, str) or len(value) > _MOST_LETTERS:
         raise Mistake(f"expected a duration such as '30s'; got {shown(value)}")
     if value == "0":
@@ -97,8 +99,8 @@ def read_rate(value: Any, name: str | None = None) -> Rate:
     Raises:
         Mistake: It is none, with the nearest text that is one.
     """
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        raise Mistake("a rate needs a unit", f"write {value:g}/s if you mean per second")
+    if _is_number(value):
+        raise Mistake("a rate needs a unit", f"write {_digits(value)}/s if you mean per second")
     if not isinstance(value, str) or len(value) > _MOST_LETTERS:
         raise Mistake(f"expected a rate such as '10/s'; got {shown(value)}")
     try:
@@ -154,5 +156,15 @@ def write_duration(seconds: float) -> str:
         return "0"
     for unit in ("d", "h", "m", "s"):
         if seconds >= _SECONDS[unit] and seconds % _SECONDS[unit] == 0:
-            return f"{seconds / _SECONDS[unit]:g}{unit}"
-    return f"{seconds * 1000:g}ms" if seconds < 1 else f"{seconds:g}s"
+            return f"{_digits(seconds / _SECONDS[unit])}{unit}"
+    return f"{_digits(seconds * 1000)}ms" if seconds < 1 else f"{_digits(seconds)}s"
+
+
+def _is_number(value: Any) -> bool:
+    is_real = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_real and abs(value) < _LARGEST
+
+
+def _digits(number: float) -> str:
+    # No exponent: a duration has none.
+    return f"{number:.6f}".rstrip("0").rstrip(".")

@@ -122,7 +122,7 @@ class Wait(Duration):
         return core_schema.no_info_before_validator_function(self._as_mapping, checked)
 
     def _named(self, value: Any) -> Any:
-        return read_reference({"python": value})
+        return read_reference({"python": value} if isinstance(value, str) else value)
 
     def _as_mapping(self, value: Any) -> Any:
         if is_mapping(value):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -55,7 +56,7 @@ class Option:
     doc: str
 
 
-class Form:
+class Form(ABC):
     """Base of the forms, which are pydantic annotations; each belongs to one option.
 
     Attributes:
@@ -69,21 +70,21 @@ class Form:
     def __init__(self, option: Option) -> None:
         self.option = option
 
+    @abstractmethod
     def words(self) -> str:
         """Return what may be written, for messages and for the reference page."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, value: Any) -> Any:
         """Return what the option's rule is given for a value.
 
         Raises:
             Mistake: The value cannot be read.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def json(self) -> Json:
         """Return the JSON Schema of what may be written."""
-        raise NotImplementedError
 
     def write(self, value: Any) -> Any:
         """Return a value of the option as it is written; for defaults."""
@@ -130,8 +131,6 @@ class Form:
             return read
         try:
             return self.option.rule.read(read)
-        except Mistake:
-            raise
         except ValueError:
             raise self.refuse(value) from None
 

@@ -10,7 +10,7 @@ from pydantic_core import CoreSchema, core_schema
 from penstock.config.forms.base import Form, Json, one_of, reference_json
 from penstock.config.plain import is_list
 from penstock.config.problems import Mistake, nearest, shown
-from penstock.config.references import is_reference, read_exception, read_reference
+from penstock.config.references import read_exception, read_reference
 from penstock.verdict import VerdictKind
 
 __all__ = ["Failures", "Several"]
@@ -37,10 +37,6 @@ class Several(Form):
     def json_of_one(self) -> Json:
         """Return the schema of one of them."""
         return reference_json()
-
-    def takes_mapping(self, value: dict[str, Any]) -> bool:
-        """Answer whether it is a reference."""
-        return is_reference(value)
 
     def core_schema(self, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Return a list, so that each wrong item is reported at its own place."""

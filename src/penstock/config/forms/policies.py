@@ -8,7 +8,6 @@ from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from penstock.config.forms.base import Form, Json
-from penstock.config.problems import Mistake, shown
 
 __all__ = ["OtherPolicies", "PolicyName"]
 
@@ -31,8 +30,10 @@ class PolicyName(Form):
         return "the name of another policy of the file"
 
     def read(self, value: Any) -> Any:
-        """Return what is not a name as it is: a Policy, from Python."""
-        return value
+        """Return what is not a name: a Policy of Python's; or None."""
+        if hasattr(value, "call"):
+            return value
+        raise self.refuse(value)
 
     def json(self) -> Json:
         """Return a text."""
@@ -46,6 +47,4 @@ class PolicyName(Form):
     def _look_up(self, value: Any, info: core_schema.ValidationInfo) -> Any:
         if isinstance(value, str):
             return cast("OtherPolicies", info.context).policy(value)
-        if hasattr(value, "call"):
-            return value
-        raise Mistake(f"'{self.option.name}' must be {self.words()}; got {shown(value)}")
+        return self.read(value)

@@ -59,7 +59,7 @@ class Rates(Form):
 class Cost(Form):
     """Units, units by the names of the rates, or a function."""
 
-    example = "1"
+    example = "2"
 
     def words(self) -> str:
         """Return the three ways."""
@@ -78,10 +78,6 @@ class Cost(Form):
         number = Real(self.option).json()
         named: Json = {"type": "object", "additionalProperties": number}
         return one_of([number, named, reference_json()])
-
-    def takes_mapping(self, value: dict[str, Any]) -> bool:
-        """Answer that a mapping may be costs by name."""
-        return bool(value)
 
     def _number(self, value: Any) -> Any:
         number = units.read_number(value)
