@@ -80,7 +80,8 @@ class RateLine:
 
     def pump(self) -> None:
         """Wake everybody whose turn has come."""
-        if self.machine.queued:
+        # Those in line in a loop that has been closed would only waste their starts.
+        if self.machine.queued and not self.home.is_closed():
             now = clock.now()
             for waiter in self.machine.grant_due(now):
                 wake(waiter)
