@@ -15,6 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 from penstock.cli import demo as command
+from penstock.demo import process as process_module
 from penstock.demo.process import demo_server
 
 pytestmark = pytest.mark.integration
@@ -103,6 +104,20 @@ def test_lost_calls_end_in_exit_code_1(tmp_path: Path) -> None:
     assert re.search(r"\d+ of 20 calls lost \(.*HTTPStatusError", result.output)
 
 
+def test_an_interrupted_demo_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 130 is what a shell expects after Ctrl-C."""
+
+    async def interrupted(*_: object, plain: bool) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("penstock.demo.main.show", interrupted)
+
+    result = CliRunner().invoke(app, [])
+
+    assert result.exit_code == 130
+    assert "stopped" in result.output
+
+
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without httpx the command says what to install, and starts nothing."""
     monkeypatch.setattr(command, "_NEEDS", ("rich", "no_such_package"))
@@ -139,6 +154,38 @@ def test_the_server_ends_with_its_block() -> None:
         fail()
 
     assert not is_listening(ports[0])
+
+
+def test_a_server_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stuck server is not waited for longer than a moment."""
+    monkeypatch.setattr(process_module, "_SECONDS_TO_END", 0.1)
+    stuck = [sys.executable, "-c", "import time; time.sleep(600)"]
+
+    with subprocess.Popen(stuck, text=True) as process:
+        process_module._end(process)
+
+    assert process.returncode not in (None, 0)
+
+
+def test_a_second_ctrl_c_leaves_no_server_either() -> None:
+    """Whoever presses it again has no patience left; the server is killed and the key heard."""
+
+    class Stuck:
+        stdin = None
+        killed = False
+
+        def wait(self, _seconds: float) -> None:
+            raise KeyboardInterrupt
+
+        def kill(self) -> None:
+            self.killed = True
+
+    process = Stuck()
+
+    with pytest.raises(KeyboardInterrupt):
+        process_module._end(process)  # type: ignore[arg-type]
+
+    assert process.killed
 
 
 def test_a_server_that_does_not_start_is_an_error() -> None:

@@ -61,32 +61,35 @@ class Requests:
 async def run(policy: Policy, url: str, calls: int, tally: Tally, screen: Screen) -> Summary:
     """Make all calls under the policy and return what came of them."""
     began = clock.now()
-    errors: Counter[str] = Counter()
-    answered: set[int] = set()
     # The time limits are the policy's business.
     async with httpx.AsyncClient(base_url=url, timeout=None) as client:  # noqa: S113
         requests = Requests(client)
         async with _repainting(screen):
-            results: AsyncIterator[int | Exception] = policy.map(
-                requests.fetch, range(calls), concurrency=CALLS_AT_ONCE, return_exceptions=True
-            )
-            async for result in results:
-                if isinstance(result, Exception):
-                    errors[type(result).__name__] += 1
-                else:
-                    answered.add(result)
-                screen.advance()
+            results = await _call_all(policy, requests, calls, screen)
         seconds = clock.now() - began
         sent, seen = requests.sent, await requests.seen_by_server()
     return Summary(
         calls=calls,
-        answered=len(answered),
-        errors=errors,
+        answered=len(set(results) & set(range(calls))),
+        errors=Counter(type(result).__name__ for result in results if not isinstance(result, int)),
         tally=tally,
         sent=sent,
         seen=seen,
         seconds=seconds,
     )
+
+
+async def _call_all(
+    policy: Policy, requests: Requests, calls: int, screen: Screen
+) -> list[int | Exception]:
+    results: AsyncIterator[int | Exception] = policy.map(
+        requests.fetch, range(calls), concurrency=CALLS_AT_ONCE, return_exceptions=True
+    )
+    found: list[int | Exception] = []
+    async for result in results:
+        found.append(result)
+        screen.advance()
+    return found
 
 
 @asynccontextmanager

@@ -68,7 +68,7 @@ class DemoServer:
                 return False
             case Kind.OK | Kind.SLOW:
                 writer.write(_response("200", json.dumps({"call": call})))
-            case Kind.RATE_LIMITED | Kind.OVERLOADED:
+            case _:
                 writer.write(_response(answer.kind.value, "{}", answer.headers))
         return True
 
