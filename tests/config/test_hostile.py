@@ -7,6 +7,7 @@ import time
 import pytest
 
 from penstock.config import ConfigFileError, check, check_text, load
+from penstock.config.compose import MOST_DEPTH, MOST_NODES
 from penstock.config.source import MOST_BYTES
 
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -153,3 +154,40 @@ def test_check_reads_a_path_as_text_or_path(tmp_path):
     file.write_text("version: 1\npolicies: {p: {pipeline: [timeout: 3s]}}\n")
 
     assert list(check(file).policies) == list(check(str(file)).policies) == ["p"]
+
+
+NOT_A_MAPPING = "a policy file must be a mapping"
+EDGES = {
+    "values": (f"[{', '.join('1' * (MOST_NODES - 1))}]", NOT_A_MAPPING),
+    "one value more": (f"[{', '.join('1' * MOST_NODES)}]", "more than 10000 values"),
+    "depth": ("[" * MOST_DEPTH + "]" * MOST_DEPTH, NOT_A_MAPPING),
+    "one level more": ("[" * (MOST_DEPTH + 1) + "]" * (MOST_DEPTH + 1), "nested more than 50"),
+    "size": ("#" + " " * (MOST_BYTES - 1), NOT_A_MAPPING),
+    "one byte more": ("#" + " " * MOST_BYTES, "a policy file holds at most"),
+    "alias at its depth": (
+        f"- &a {'[' * (MOST_DEPTH - 1)}{']' * (MOST_DEPTH - 1)}\n- *a",
+        NOT_A_MAPPING,
+    ),
+    "alias one level too deep": (
+        f"- &a {'[' * (MOST_DEPTH - 1)}{']' * (MOST_DEPTH - 1)}\n- [*a]",
+        "nested more than 50",
+    ),
+    "aliases that fit": (
+        f"- &a [{', '.join('1' * 99)}]\n- [{', '.join(['*a'] * 98)}]",
+        NOT_A_MAPPING,
+    ),
+    "one alias more": (
+        f"- &a [{', '.join('1' * 99)}]\n- [{', '.join(['*a'] * 99)}]",
+        "more than 10000 values",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_the_limits_are_where_they_are_said_to_be(name):
+    """What just fits is read, and what does not is refused for that reason."""
+    text, message = EDGES[name]
+
+    problems = check_text(text.encode()).problems
+
+    assert [each.message.startswith(message) for each in problems] == [True]

@@ -141,7 +141,7 @@ class Block:
         if self.short is not None:
             described_short = self.fields[self.short].__get_pydantic_json_schema__(schema, handler)
             bare = {k: v for k, v in described_short.items() if k not in {"description", "default"}}
-            arms = [bare, long] if bare else [{"not": {"type": "object"}}, long]
+            arms = [bare, long]
         if self.stands_alone:
             arms.append({"type": "null"})
         return one_of(arms)
