@@ -91,6 +91,7 @@ def test_numbers_durations_and_rates_can_come_from_the_environment(check_stages,
 def test_a_value_from_the_environment_is_never_shown(complaints, monkeypatch):
     """It may be a secret that stands in the wrong place."""
     monkeypatch.setenv("PENSTOCK_TEST_SECRET", "hunter2 secs")
+    monkeypatch.setenv("PENSTOCK_TEST_DOTTED", "hunter2.x")
     value = "${PENSTOCK_TEST_SECRET}"
 
     text = "\n".join(
@@ -102,11 +103,14 @@ def test_a_value_from_the_environment_is_never_shown(complaints, monkeypatch):
             - breaker: {{failure_ratio: "{value}", on_state_change: "{value}"}}
             - fallback: {{policy: "{value}"}}
             - shared: {value}
+            - retry: {{retry_on: "${{PENSTOCK_TEST_DOTTED}}"}}
+            - fallback: {{python: "${{PENSTOCK_TEST_DOTTED}}:y"}}
         """)
     )
 
     assert "hunter2" not in text
     assert text.count("the value of '${PENSTOCK_TEST_SECRET}'") == 10
+    assert text.count("cannot import the value of '${PENSTOCK_TEST_DOTTED}") == 2
 
 
 KEYS = [

@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from penstock.config.plain import is_list, is_mapping
-from penstock.config.problems import Mistake, nearest, shown
+from penstock.config.problems import Mistake, Reference, nearest, shown
 
 __all__ = ["REFERENCE", "is_reference", "read_exception", "read_reference"]
 
@@ -48,7 +48,7 @@ def read_exception(text: str) -> type[Exception] | None:
         Mistake: A dotted name that cannot be imported, or that is no exception.
     """
     dotted = _DOTTED.fullmatch(text) if len(text) <= _MOST_LETTERS else None
-    found = getattr(builtins, text, None) if dotted is None else _import(dotted[1], dotted[2])
+    found = getattr(builtins, text, None) if dotted is None else _named(text, dotted[1], dotted[2])
     if isinstance(found, type) and issubclass(found, Exception):
         return found
     if dotted is None:
@@ -59,8 +59,18 @@ def read_exception(text: str) -> type[Exception] | None:
 def _resolved(text: Any) -> Any:
     if isinstance(text, str) and len(text) <= _MOST_LETTERS and _REFERENCE.fullmatch(text):
         module, _, name = text.partition(":")
-        return _import(module, name)
+        return _named(text, module, name)
     raise Mistake(f"expected 'package.module:name'; got {shown(text)}")
+
+
+def _named(text: str, module: str, name: str) -> Any:
+    try:
+        return _import(module, name)
+    except Mistake:
+        # What comes out of the environment is never shown, nor is a part of it.
+        if isinstance(text, Reference):
+            raise Mistake(f"cannot import {shown(text)}") from None
+        raise
 
 
 def _import(module: str, name: str) -> Any:
