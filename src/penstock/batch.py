@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence, Sized
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Sequence,
+    Sized,
+)
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 from penstock.errors import ConfigError
 from penstock.progress import Progress, reporter
+from penstock.stages.concurrency import Concurrency
 
 __all__ = ["DEFAULT_CONCURRENCY", "Items", "batch_concurrency", "gather", "stream_results"]
 
@@ -20,49 +32,24 @@ Items = Iterable[A] | AsyncIterable[A]
 DEFAULT_CONCURRENCY = 100
 
 
-def batch_concurrency(given: int | None, stages: Sequence[Any]) -> int:
+def batch_concurrency(given: Any, stages: Sequence[Any]) -> int:
     """Return how many calls of a batch may be under way at once.
+
+    Args:
+        given: What the user asked for, from 1; None takes the smallest limit of ``stages``.
+        stages: The policy's stages.
 
     Raises:
         ConfigError: ``given`` is not a whole number of at least 1.
     """
     if given is None:
-        limits = [s.options.limit for s in stages if getattr(s, "name", None) == "concurrency"]
+        # From the snapshot, which knows of a resize.
+        limits = [s.snapshot()["limit"] for s in stages if isinstance(s, Concurrency)]
         return min(limits, default=DEFAULT_CONCURRENCY)
     if isinstance(given, bool) or not isinstance(given, int) or given < 1:
         msg = f"'concurrency' must be a whole number of at least 1, or None; got {given!r}"
         raise ConfigError(msg)
     return given
-
-
-class _Source:
-    """Numbers the items and hands them to several workers, one at a time."""
-
-    def __init__(self, items: Items[Any]) -> None:
-        self._plain: Iterator[Any] | None = None
-        self._async: AsyncIterator[Any] | None = None
-        if isinstance(items, AsyncIterable):
-            self._async = aiter(items)
-        else:
-            self._plain = iter(items)
-        self._turn = asyncio.Lock()
-        self._taken = 0
-        self.total = len(items) if isinstance(items, Sized) else None
-
-    def __aiter__(self) -> _Source:
-        return self
-
-    async def __anext__(self) -> tuple[int, Any]:
-        if self._async is not None:
-            async with self._turn:
-                item = await anext(self._async)
-        else:
-            try:
-                item = next(self._plain)  # type: ignore[arg-type]  # one of the two is set
-            except StopIteration:
-                raise StopAsyncIteration from None
-        self._taken += 1
-        return self._taken - 1, item
 
 
 async def gather(
@@ -75,23 +62,10 @@ async def gather(
     progress: Progress,
 ) -> list[Any]:
     """Call for every item and return the results, in input or in completion order."""
-    source = _Source(items)
-    attempt = _keeping_exceptions(call) if return_exceptions else call
-    done: dict[int, Any] = {}
-    report = reporter(progress, source.total)
-
-    async def work() -> None:
-        async for index, item in source:
-            done[index] = await attempt(item)
-            report.advance()
-
-    workers = _start(work, concurrency, source.total)
-    try:
-        await asyncio.gather(*workers)
-    finally:
-        report.close()
-        await _end(workers)
-    return [done[index] for index in sorted(done)] if ordered else list(done.values())
+    batch = _Batch(_keeping_exceptions(call) if return_exceptions else call, concurrency)
+    async with aclosing(_outcomes(batch, items, progress)) as outcomes:
+        done = {number: result async for number, result in outcomes}
+    return [done[number] for number in sorted(done)] if ordered else list(done.values())
 
 
 async def stream_results(
@@ -101,60 +75,137 @@ async def stream_results(
     concurrency: int,
     return_exceptions: bool,
     progress: Progress,
-) -> AsyncIterator[Any]:
+) -> AsyncGenerator[Any, None]:
     """Call for every item and yield the results as they come.
 
     A slow reader slows the calls down: at most ``2 * concurrency`` results wait for it.
     """
-    source = _Source(items)
-    attempt = _keeping_exceptions(call) if return_exceptions else call
-    room = asyncio.Semaphore(2 * concurrency)
-    results: asyncio.Queue[Any] = asyncio.Queue()
-    report = reporter(progress, source.total)
-
-    async def work() -> None:
-        await room.acquire()
-        async for _, item in source:
-            results.put_nowait(await attempt(item))
-            await room.acquire()
-
-    workers = _start(work, concurrency, source.total)
-    for worker in workers:
-        # The worker itself marks its end: also when it was cancelled from within.
-        worker.add_done_callback(results.put_nowait)
-    working = set(workers)
-    try:
-        while working:
-            result = await results.get()
-            if isinstance(result, asyncio.Task) and result in working:
-                working.discard(result)
-                result.result()
-                continue
-            room.release()
-            report.advance()
+    batch = _Batch(_keeping_exceptions(call) if return_exceptions else call, concurrency)
+    async with aclosing(_outcomes(batch, items, progress)) as outcomes:
+        async for _, result in outcomes:
             yield result
+
+
+async def _outcomes(
+    batch: _Batch, items: Items[Any], progress: Progress
+) -> AsyncGenerator[tuple[int, Any], None]:
+    report = reporter(progress, _total_of(items))
+    try:
+        batch.start(items)
+        while (outcome := await batch.next_outcome()) is not None:
+            await report.advance()
+            yield outcome
     finally:
-        report.close()
-        await _end(workers)
+        try:
+            await batch.end()
+        finally:
+            report.close()
 
 
-def _start(
-    work: Callable[[], Coroutine[Any, Any, None]], concurrency: int, total: int | None
-) -> list[asyncio.Task[None]]:
-    count = concurrency if total is None else min(concurrency, total)
-    return [asyncio.create_task(work()) for _ in range(count)]
+class _Batch:
+    """One task that reads the items, and one for each call that is under way.
+
+    A task per item costs a few microseconds and keeps items apart: neither a context variable nor
+    a swallowed cancel of one call reaches the next.
+    """
+
+    def __init__(self, call: Callable[[Any], Awaitable[Any]], concurrency: int) -> None:
+        self._call = call
+        self._slots = asyncio.Semaphore(concurrency)
+        self._room = asyncio.Semaphore(2 * concurrency)
+        # In the order of their start, which is the order in which they are cancelled.
+        self._tasks: dict[asyncio.Task[None], None] = {}
+        # None, once, when the last task has ended.
+        self._outcomes: asyncio.Queue[tuple[int, Any] | None] = asyncio.Queue()
+        self._failed: asyncio.Task[None] | None = None
+        self._is_stopped = False
+
+    def start(self, items: Items[Any]) -> None:
+        """Begin to read the items and to call."""
+        source = items if isinstance(items, AsyncIterable) else _as_async(items)
+        self._start(self._read(aiter(source)))
+
+    async def next_outcome(self) -> tuple[int, Any] | None:
+        """Return an item's number and its result; None after the last.
+
+        Raises:
+            BaseException: The first failure, when all other calls have ended too.
+        """
+        outcome = await self._outcomes.get()
+        if outcome is not None:
+            self._room.release()
+        elif self._failed is not None:
+            self._failed.result()
+        return outcome
+
+    async def end(self) -> None:
+        """Cancel what is still under way and wait until it has ended."""
+        self._stop()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _read(self, source: AsyncIterator[Any]) -> None:
+        number = 0
+        while not self._is_stopped:
+            await self._slots.acquire()
+            await self._room.acquire()
+            try:
+                item = await anext(source)
+            except StopAsyncIteration:
+                return
+            # A source may swallow the cancel that stopped the batch.
+            if not self._is_stopped:
+                self._start(self._make(number, item))
+            number += 1
+
+    async def _make(self, number: int, item: Any) -> None:
+        self._outcomes.put_nowait((number, await self._call(item)))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks[task] = None
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        del self._tasks[task]
+        self._slots.release()
+        has_failed = task.cancelled() or task.exception() is not None
+        if has_failed and self._failed is None:
+            self._failed = task
+            self._stop()
+        if not self._tasks:
+            self._outcomes.put_nowait(None)
+
+    def _stop(self) -> None:
+        # Once: a second cancel would interrupt what the first one made them clean up.
+        if not self._is_stopped:
+            self._is_stopped = True
+            for task in self._tasks:
+                task.cancel()
 
 
-async def _end(workers: list[asyncio.Task[None]]) -> None:
-    for worker in workers:
-        worker.cancel()
-    await asyncio.gather(*workers, return_exceptions=True)
+async def _as_async(items: Iterable[Any]) -> AsyncGenerator[Any, None]:
+    for item in items:
+        yield item
+
+
+def _total_of(items: Items[Any]) -> int | None:
+    try:
+        return len(items) if isinstance(items, Sized) else None
+    except (TypeError, NotImplementedError):
+        # It has ``__len__`` and does not know: data loaders over streams are like that.
+        return None
 
 
 def _keeping_exceptions(call: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
     async def attempt(item: Any) -> Any:
         try:
             return await call(item)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            # Cancelled from outside it has to end; else the operation raised it by itself.
+            if task is None or task.cancelling():
+                raise
+            return error
         except Exception as error:  # noqa: BLE001 - asked for with return_exceptions=True
             return error
 

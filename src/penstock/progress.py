@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from penstock.errors import ConfigError
+from penstock.matching import answer_of
 
 __all__ = ["Progress", "Reporter", "reporter"]
+
+_log = logging.getLogger("penstock")
 
 # True for a bar, or called with (done, total); total is None where the number of items is unknown.
 Progress = bool | Callable[[int, int | None], object] | None
@@ -16,7 +20,7 @@ Progress = bool | Callable[[int, int | None], object] | None
 class Reporter(Protocol):
     """What the batch functions talk to."""
 
-    def advance(self) -> None:
+    async def advance(self) -> None:
         """Count one more item as done."""
 
     def close(self) -> None:
@@ -24,7 +28,7 @@ class Reporter(Protocol):
 
 
 class _Silent:
-    def advance(self) -> None:
+    async def advance(self) -> None:
         pass
 
     def close(self) -> None:
@@ -32,14 +36,22 @@ class _Silent:
 
 
 class _Callback:
+    """Tells the user's callable, sync or async; one that raises is reported once."""
+
     def __init__(self, tell: Callable[[int, int | None], object], total: int | None) -> None:
         self._tell = tell
         self._total = total
         self._done = 0
+        self._has_raised = False
 
-    def advance(self) -> None:
+    async def advance(self) -> None:
         self._done += 1
-        self._tell(self._done, self._total)
+        try:
+            await answer_of(self._tell(self._done, self._total))
+        except Exception:  # noqa: BLE001 - a hook changes nothing for the calls it is told about
+            if not self._has_raised:
+                self._has_raised = True
+                _log.exception("progress callable raised; further errors of it are not shown")
 
     def close(self) -> None:
         pass
@@ -55,23 +67,25 @@ class _Bar:
         self._bar: Any = progress.Progress(
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
-            progress.TextColumn("{task.speed:.0f}/s", table_column=None)
-            if total is None
-            else progress.TimeRemainingColumn(),
+            progress.TimeElapsedColumn() if total is None else progress.TimeRemainingColumn(),
             transient=True,
         )
         self._task = self._bar.add_task("calls", total=total)
         self._bar.start()
 
-    def advance(self) -> None:
+    async def advance(self) -> None:
         self._bar.advance(self._task)
 
     def close(self) -> None:
         self._bar.stop()
 
 
-def reporter(progress: Progress, total: int | None) -> Reporter:
+def reporter(progress: object, total: int | None) -> Reporter:
     """Return what is told about each finished item.
+
+    Args:
+        progress: As a ``Progress``; checked.
+        total: How many items there are; None where nobody knows.
 
     Raises:
         ConfigError: ``progress`` is neither a bool, None nor callable, or rich is missing.
