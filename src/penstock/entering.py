@@ -39,7 +39,7 @@ def enter(
     fn, args, kwargs = operation
     if isinstance(fn, StreamOperation):
         return _run_stream(handler, Call(context, fn, args, kwargs), fn)
-    if inspect.isawaitable(fn):
+    if inspect.isawaitable(fn) and not (args or kwargs):
         _refuse_repeaters(fn, context, stages)
 
         async def once() -> Any:
@@ -48,7 +48,10 @@ def enter(
         call = Call(context, once)
         return run_once(lambda: handler(call), fn)
     if not callable(fn):
-        msg = f"policy '{context.policy}': call takes a function or an awaitable; got {fn!r}"
+        if inspect.iscoroutine(fn):
+            fn.close()
+        what = "a function and its arguments, or an awaitable alone"
+        msg = f"policy '{context.policy}': call takes {what}; got {fn!r}"
         raise TypeError(msg)
     if is_async_generator_function(fn):
         msg = f"policy '{context.policy}': {fn!r} makes an async iterator; use policy.stream(...)"

@@ -9,8 +9,9 @@ from typing import Any
 
 from penstock import clock
 from penstock.call import Call, RefusedResult
-from penstock.errors import RejectedError
+from penstock.errors import CallTimeoutError, ConfigError, RejectedError
 from penstock.events import AttemptEnded, AttemptStarted, CallEnded, CallStarted, Event, Observer
+from penstock.operation import name_of, returns_awaitable
 from penstock.stage import Handler
 from penstock.verdict import VerdictKind
 
@@ -20,11 +21,22 @@ _log = logging.getLogger("penstock")
 
 
 class Notifier:
-    """Hands every event to every observer; one that raises is reported once and changes nothing."""
+    """Hands every event to every observer; one that raises is reported once and changes nothing.
+
+    Raises:
+        ConfigError: An observer is a coroutine function.
+    """
 
     __slots__ = ("_observers", "_reported")
 
     def __init__(self, observers: Sequence[Observer]) -> None:
+        for observer in observers:
+            if returns_awaitable(observer):
+                msg = (
+                    "policy: 'observers' must be plain callables, since an event is never awaited; "
+                    f"got the coroutine function {name_of(observer)!r}"
+                )
+                raise ConfigError(msg)
         self._observers = tuple(observers)
         self._reported: set[int] = set()
 
@@ -33,12 +45,11 @@ class Notifier:
         for place, observer in enumerate(self._observers):
             try:
                 observer(event)
-            except Exception:
+            except Exception:  # noqa: BLE001 - an observer changes nothing for the call
                 if place not in self._reported:
                     self._reported.add(place)
-                    _log.exception(
-                        "observer %r raised; further errors of it are not shown", observer
-                    )
+                    name = name_of(observer)
+                    _log.exception("observer %r raised; further errors are not shown", name)
 
 
 def observe_call(call_next: Handler) -> Handler:
@@ -73,7 +84,8 @@ def observe_attempt(call_next: Handler) -> Handler:
 
     async def observed(call: Call) -> Any:
         call.starts += 1
-        call.emit(AttemptStarted, attempt=call.attempt)
+        attempt = call.attempt
+        call.emit(AttemptStarted, attempt=attempt)
         began = clock.now()
         kind, error_type = VerdictKind.OK, None
         try:
@@ -84,7 +96,7 @@ def observe_attempt(call_next: Handler) -> Handler:
         finally:
             call.emit(
                 AttemptEnded,
-                attempt=call.attempt,
+                attempt=attempt,
                 duration=clock.now() - began,
                 verdict=kind,
                 error_type=error_type,
@@ -104,9 +116,10 @@ def _outcome(error: BaseException | None) -> str:
             return "success"
         case RejectedError():
             return "rejected"
-        case asyncio.CancelledError():
+        case asyncio.CancelledError() | GeneratorExit():
+            # The second where a stream was collected without being closed.
             return "cancelled"
-        case TimeoutError():
+        case CallTimeoutError():
             return "timeout"
         case _:
             return "failure"

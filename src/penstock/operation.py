@@ -1,9 +1,9 @@
-"""What a policy can call: coroutine functions, anything that returns an awaitable, plain functions.
+"""What a policy can call: coroutine functions, whatever returns an awaitable, plain functions.
 
-A plain function runs in a worker thread, so that one that blocks does not stall the loop. Which kind
-an undecorated callable is cannot be told before it has run once (``lambda: client.get(url)`` looks
-like ``lambda: requests.get(url)``). So the first time it runs in a thread; if what comes back can be
-awaited it is awaited on the loop, and from then on the callable is called on the loop directly.
+A plain function runs in a worker thread, so that one that blocks does not stall the loop. Which
+kind an undecorated callable is cannot be told before it has run once (``lambda: client.get(url)``
+looks like ``lambda: requests.get(url)``). So the first time it runs in a thread; if what comes back
+can be awaited it is awaited on the loop, and from then on it is called on the loop directly.
 """
 
 from __future__ import annotations
@@ -11,32 +11,55 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
-from types import FunctionType, MethodType
+from threading import Lock
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-__all__ = ["Lingering", "PlainOperation", "is_async_generator_function", "returns_awaitable"]
+__all__ = [
+    "Lingering",
+    "PlainOperation",
+    "behind_partials",
+    "is_async_generator_function",
+    "name_of",
+    "returns_awaitable",
+    "run_once",
+]
 
 # True: returned an awaitable the last time. False: once returned something else, so it may block.
 _seen: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
-_NO_LOOP = ("no running event loop", "no current event loop")
+# Who uses one of these wants to run where a loop runs.
+_LOOP_NAMES = {"create_future", "create_task", "ensure_future", "get_running_loop"}
+
+# What asyncio says in a thread without a loop; the last one in debug mode only.
+_NO_LOOP = ("no running event loop", "no current event loop", "Non-thread-safe operation")
 
 
-def returns_awaitable(fn: Callable[..., Any]) -> bool:
-    """Whether ``fn`` is visibly a coroutine function (also behind partial, methods, ``__call__``)."""
-    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(
-        getattr(fn, "__call__", None)  # noqa: B004 - asks what the call is, not whether there is one
-    )
+def behind_partials(fn: Any) -> Any:
+    """Return what is called in the end, where ``fn`` is a partial."""
+    while isinstance(fn, partial):
+        fn = fn.func
+    return fn
+
+
+def name_of(fn: Any) -> str:
+    """Return a callable's qualified name, for people to read."""
+    inner = behind_partials(fn)
+    name = getattr(inner, "__qualname__", None)
+    return name if isinstance(name, str) else type(inner).__qualname__
+
+
+def returns_awaitable(fn: Any) -> bool:
+    """Whether ``fn`` is visibly a coroutine function, also behind partial and ``__call__``."""
+    return any(map(inspect.iscoroutinefunction, _what_is_called(fn)))
 
 
 def is_async_generator_function(fn: Any) -> bool:
     """Whether calling ``fn`` makes an async generator, also behind partial and ``__call__``."""
-    return inspect.isasyncgenfunction(fn) or (
-        not isinstance(fn, type) and inspect.isasyncgenfunction(getattr(fn, "__call__", None))  # noqa: B004 - as above
-    )
+    return any(map(inspect.isasyncgenfunction, _what_is_called(fn)))
 
 
 class Lingering:
@@ -80,7 +103,7 @@ class PlainOperation:
     @property
     def operation_name(self) -> str:
         """The wrapped function's name, for messages."""
-        return getattr(self.fn, "__qualname__", None) or type(self.fn).__qualname__
+        return name_of(self.fn)
 
     async def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the function where it can do no harm, and await what it returns if it can be."""
@@ -106,23 +129,44 @@ class PlainOperation:
         loop = asyncio.get_running_loop()
         run = contextvars.copy_context().run
         lingering = self.lingering
-        given_up = False
+        # Taken by the thread that starts the work or by the caller that gives it up, never by both.
+        claim = Lock()
 
         def job() -> Any:
+            if not claim.acquire(blocking=False):
+                return None
             try:
-                # Given up while it was queued for a thread: it must not start any more.
-                return None if given_up else run(work)
+                return run(work)
+            except StopIteration as stop:
+                # No future takes one: on Python 3.11 the caller would wait for ever.
+                msg = f"{self.operation_name} raised StopIteration"
+                raise RuntimeError(msg) from stop
             finally:
                 _tell(loop, lingering.ended)
 
         future = loop.run_in_executor(None, job)
         lingering.running += 1
         try:
-            # The shield keeps the job's own future alive, so that its end is always counted.
+            # The shield keeps the job's own future alive, for what becomes of its result.
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            given_up = True
+            if claim.acquire(blocking=False):
+                lingering.ended()
+            else:
+                future.add_done_callback(_close_result)
             raise
+
+
+async def run_once(run: Callable[[], Awaitable[Any]], awaitable: Awaitable[Any]) -> Any:
+    """Await ``run()``; close ``awaitable`` if the policy never got round to starting it."""
+    try:
+        return await run()
+    finally:
+        if (
+            inspect.iscoroutine(awaitable)
+            and inspect.getcoroutinestate(awaitable) == inspect.CORO_CREATED
+        ):
+            awaitable.close()
 
 
 def _tell(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
@@ -133,10 +177,38 @@ def _tell(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None
         return
 
 
+def _close_result(future: asyncio.Future[Any]) -> None:
+    # The caller has left. Python would complain that nobody awaited a coroutine made for it.
+    if (
+        not future.cancelled()
+        and future.exception() is None
+        and inspect.iscoroutine(future.result())
+    ):
+        future.result().close()
+
+
+def _what_is_called(fn: Any) -> tuple[Any, ...]:
+    inner = behind_partials(fn)
+    # The ``__call__`` of a class is not what calling the class does.
+    return (inner,) if isinstance(inner, type) else (inner, getattr(inner, "__call__", None))  # noqa: B004 - asks what it is
+
+
 def _looks_async(fn: Any) -> bool:
-    # A decorated coroutine function (SDK methods are): evidence, corrected by what it returns.
-    inner = inspect.unwrap(fn.func if isinstance(fn, partial) else fn)
-    return inner is not fn and inspect.iscoroutinefunction(inner)
+    # Evidence, corrected by what it returns: a decorated coroutine function (SDK methods are), or
+    # code that uses the running loop.
+    try:
+        inner = inspect.unwrap(behind_partials(fn), stop=_is_innermost)
+    except ValueError:
+        # Wrapped in itself.
+        return False
+    code = getattr(inner, "__code__", None)
+    uses_loop = isinstance(code, CodeType) and not _LOOP_NAMES.isdisjoint(code.co_names)
+    return uses_loop or inspect.iscoroutinefunction(inner)
+
+
+def _is_innermost(fn: Any) -> bool:
+    # A proxy has whatever attribute it is asked for, the methods of XML-RPC for example.
+    return "__wrapped__" not in getattr(fn, "__dict__", ())
 
 
 def _identity(fn: Any) -> Any:
@@ -162,16 +234,3 @@ def _remember(key: Any, awaitable: bool) -> None:  # noqa: FBT001 - the remember
     except TypeError:
         # An object that takes no weak reference is looked at anew each time.
         return
-
-
-async def run_once(run: Callable[[], Awaitable[Any]], awaitable: Awaitable[Any]) -> Any:
-    """Await ``run()``; close ``awaitable`` if the policy never got round to starting it."""
-    try:
-        return await run()
-    finally:
-        if (
-            isinstance(awaitable, Coroutine)
-            and inspect.iscoroutine(awaitable)
-            and inspect.getcoroutinestate(awaitable) == inspect.CORO_CREATED
-        ):
-            awaitable.close()

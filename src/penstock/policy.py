@@ -179,9 +179,10 @@ class Policy(FluentStages, ManyCalls, Loadable):
                 is a bare awaitable and the policy may need to run it again.
         """
         kind: Any = type(fn)  # pyright: ignore[reportUnknownVariableType]  # of anything at all
-        if (
-            kind is FunctionType or kind is MethodType
-        ) and fn.__code__.co_flags & _COROUTINE_FUNCTION:
+        if kind is MethodType:
+            # A class-based decorator makes methods of what is no function and has no code.
+            kind = type(fn.__func__)  # pyright: ignore[reportUnknownVariableType]  # as above
+        if kind is FunctionType and fn.__code__.co_flags & _COROUTINE_FUNCTION:
             return (self._enter or self._handler())(Call(self._context, fn, args, kwargs))
         return enter(self._handler(), self._context, self.stages, Operation(fn, args, kwargs))
 

@@ -2,26 +2,42 @@
 
 The whole pipeline is one coroutine, and it is still running while its items are read: that is how
 permits, probes and timers are held until the stream is closed. It is driven by hand, inside the
-reader's own task, so no task and no queue stands between the source and the reader, and whatever the
-source is bound to (a cancel scope, a context variable) stays in one task.
+reader's own task, so no task and no queue stands between the source and the reader, and whatever
+the source is bound to (a cancel scope, a context variable) stays in one task.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Generator
-from types import TracebackType
+import logging
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Mapping,
+)
+from types import TracebackType, coroutine
 from typing import Any, Generic, Self, TypeVar
 
 from penstock.call import Call
 from penstock.errors import PolicyError
+from penstock.operation import name_of
 
 __all__ = ["PolicyStream", "StreamOperation"]
 
 T = TypeVar("T")
 
-_END = object()
+_log = logging.getLogger("penstock")
+
+_END: Any = object()
+
+# They can be iterated, and hardly anybody who answers a stream with one means its parts.
+_NO_ITEMS = (str, bytes, bytearray, Mapping)
 
 
 class _Item:
@@ -56,8 +72,7 @@ class StreamOperation:
     def __init__(self, open_source: Callable[..., Any], calls: tuple[Call, ...] = ()) -> None:
         self._open = open_source
         self._calls = calls
-        name = getattr(open_source, "__qualname__", None)
-        self.operation_name: str = name or type(open_source).__qualname__
+        self.operation_name = name_of(open_source)
 
     def run_for(self, call: Call) -> StreamOperation:
         """Return an operation that runs for ``call`` too."""
@@ -65,25 +80,92 @@ class StreamOperation:
 
     async def __call__(self, *args: Any, **kwargs: Any) -> None:
         """Open the source, and hand its items to the reader until it ends or is closed."""
-        source = self._open(*args, **kwargs)
-        if inspect.isawaitable(source) and not isinstance(source, AsyncIterable):
-            source = await source
+        source = await _opened(self._open(*args, **kwargs))
         iterator = aiter(source)
         try:
-            async for item in iterator:
-                for call in self._calls:
-                    call.committed = True
-                await _Item(item)
+            await self._hand_on(iterator)
         except GeneratorExit:
             # Collected without being closed: nothing can be awaited any more.
             raise
         except _Closed:
             await _close(iterator, source)
         except BaseException:
-            await _close(iterator, source)
+            await _close_quietly(iterator, source)
             raise
         else:
             await _close(iterator, source)
+        # A stream without a single item is over too.
+        self._commit()
+
+    async def _hand_on(self, iterator: AsyncIterator[Any]) -> None:
+        while (item := await _next(iterator)) is not _END:
+            self._commit()
+            await _Item(item)
+
+    def _commit(self) -> None:
+        for call in self._calls:
+            call.committed = True
+
+
+class _Pipeline:
+    """A coroutine that is run from item to item, passing its futures on to the event loop.
+
+    Attributes:
+        ended: True once it has returned or raised.
+        result: What it returned.
+    """
+
+    __slots__ = ("_coroutine", "_is_running", "ended", "result")
+
+    def __init__(self, whole: Coroutine[Any, Any, Any]) -> None:
+        self._coroutine = whole
+        self._is_running = False
+        self.ended = False
+        self.result: Any = None
+
+    @coroutine
+    def run(self, thrown: BaseException | None = None) -> Generator[Any, Any, Any]:
+        """Run up to the next item and return it; ``_END`` when there is none.
+
+        Raises:
+            PolicyError: It is run from elsewhere at the moment.
+        """
+        if self._is_running:
+            msg = "a stream is read by one task at a time"
+            raise PolicyError(msg)
+        if self.ended:
+            return _END
+        self._is_running = True
+        try:
+            return (yield from self._steps(thrown))
+        except BaseException:
+            self.ended = True
+            raise
+        finally:
+            self._is_running = False
+
+    def _steps(self, thrown: BaseException | None) -> Generator[Any, Any, Any]:
+        sent: Any = None
+        while True:
+            try:
+                run = self._coroutine
+                step: Any = run.send(sent) if thrown is None else run.throw(thrown)
+            except StopIteration as stop:
+                self.ended, self.result = True, stop.value
+                return _END
+            finally:
+                # Its traceback holds this frame: together they would be a cycle.
+                thrown = None
+            if type(step) is _Item:
+                return step.value
+            sent = None
+            try:
+                sent = yield step
+            except GeneratorExit:
+                self._coroutine.close()
+                raise
+            except BaseException as error:  # noqa: BLE001 - handed to the pipeline, whatever it is
+                thrown = error
 
 
 class PolicyStream(Generic[T]):
@@ -91,27 +173,31 @@ class PolicyStream(Generic[T]):
 
     Entering waits for the first item: until it is there the source may be opened again by retry.
     After that it is committed: an error passes to the reader and is recorded by the stages. Leaving
-    the block closes the source and gives back what was held, after a ``break`` as well.
+    the block closes the source and gives back what was held, after a ``break`` as well. It is
+    entered, read and left in one task, as a timeout is.
     """
 
     def __init__(self, run: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         self._run = run
-        self._pipeline: Coroutine[Any, Any, Any] | None = None
-        self._substitute: AsyncIterator[T] | None = None
+        self._pipeline: _Pipeline | None = None
+        self._substitute: AsyncGenerator[Any, None] | None = None
         self._first: Any = _END
-        self._ended = False
 
     async def __aenter__(self) -> Self:
         """Open the source and wait for its first item.
 
         Raises:
-            PolicyError: The stream was entered before.
+            PolicyError: The stream was entered before, or a fallback answered it with something
+                that has no items.
         """
         if self._pipeline is not None:
             msg = "a stream can be entered once; call policy.stream(...) again"
             raise PolicyError(msg)
-        self._pipeline = self._run()
-        self._first = await self._advance()
+        self._pipeline = _Pipeline(self._run())
+        self._first = await self._pipeline.run()
+        if self._first is _END and self._pipeline.result is not None:
+            self._substitute = _items_of(self._pipeline.result)
+            self._first = await _next(self._substitute)
         return self
 
     def __aiter__(self) -> Self:
@@ -120,19 +206,24 @@ class PolicyStream(Generic[T]):
         Raises:
             PolicyError: It was not entered.
         """
-        if self._pipeline is None:
-            msg = "enter the stream first: async with policy.stream(...) as items"
-            raise PolicyError(msg)
+        self._entered()
         return self
 
     async def __anext__(self) -> T:
-        """Return the next item."""
+        """Return the next item.
+
+        Raises:
+            PolicyError: It was not entered, or another task reads it at the moment.
+        """
+        pipeline = self._entered()
         item, self._first = self._first, _END
-        if item is _END:
-            item = await self._advance()
+        if item is _END and self._substitute is not None:
+            item = await _next(self._substitute)
+        elif item is _END:
+            item = await pipeline.run()
         if item is _END:
             raise StopAsyncIteration
-        return item
+        return item  # type: ignore[no-any-return]  # what the source yields
 
     async def __aexit__(
         self,
@@ -145,74 +236,80 @@ class PolicyStream(Generic[T]):
         A cancellation is passed through the pipeline: a timeout stage that caused it turns it into
         its ``CallTimeoutError``.
         """
-        if self._ended or self._pipeline is None:
-            return
-        reason = exc if isinstance(exc, asyncio.CancelledError) else _Closed()
-        try:
-            await _Drive(self._pipeline, reason)
-        except asyncio.CancelledError:
-            if exc is None:
-                raise
-        except _Closed:
-            pass
-        finally:
-            self._ended = True
-
-    async def _advance(self) -> Any:
+        self._first = _END
         if self._substitute is not None:
-            return await anext(self._substitute, _END)
-        if self._ended or self._pipeline is None:
-            return _END
-        drive = _Drive(self._pipeline, None)
+            await self._substitute.aclose()
+        pipeline = self._entered()
+        reason = exc if isinstance(exc, asyncio.CancelledError) else None
         try:
-            item = await drive
-        except BaseException:
-            self._ended = True
-            raise
-        if item is not _END:
-            return item
-        self._ended = True
-        if isinstance(drive.result, AsyncIterable):
-            # A fallback answered with a stream of its own.
-            self._substitute = aiter(drive.result)
-            return await self._advance()
+            # More than once where a custom stage calls again after every end.
+            while not pipeline.ended:
+                await pipeline.run(reason or _Closed())
+        except asyncio.CancelledError:
+            # The block raises its own cancellation again; one that came while closing is another.
+            if reason is None:
+                raise
+
+    def _entered(self) -> _Pipeline:
+        if self._pipeline is None:
+            msg = "enter the stream first: async with policy.stream(...) as items"
+            raise PolicyError(msg)
+        return self._pipeline
+
+
+async def _opened(source: Any) -> Any:
+    # What is both (an aiohttp-like response, for example) is read, not awaited.
+    if inspect.isawaitable(source) and not hasattr(source, "__aiter__"):
+        return await source
+    return source
+
+
+async def _items_of(answer: object) -> AsyncGenerator[Any, None]:
+    """Read what a fallback (or a custom stage) answered with in place of the source."""
+    # Its declared type is kept: ``isinstance`` narrows to items of an unknown type.
+    items: Any = answer
+    if isinstance(answer, AsyncIterable):
+        iterator: AsyncIterator[Any] = aiter(items)
+        try:
+            while (item := await _next(iterator)) is not _END:
+                yield item
+        finally:
+            await _close(iterator, answer)
+    elif isinstance(answer, Iterable) and not isinstance(answer, _NO_ITEMS):
+        for item in items:
+            yield item
+    else:
+        msg = (
+            f"a stream was answered with {type(items).__name__}; "
+            "answer it with a list, an async iterable, or None for no items"
+        )
+        raise PolicyError(msg)
+
+
+async def _next(items: AsyncIterator[Any]) -> Any:
+    # Not ``async for``, which wants the iterator itself to be iterable again.
+    try:
+        return await items.__anext__()
+    except StopAsyncIteration:
         return _END
 
 
-class _Drive:
-    """Run a coroutine up to its next item, passing its futures on to the event loop."""
-
-    __slots__ = ("_coroutine", "_throw", "result")
-
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], throw: BaseException | None) -> None:
-        self._coroutine = coroutine
-        self._throw = throw
-        self.result: Any = None
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        sent, thrown = None, self._throw
-        while True:
-            try:
-                step = self._coroutine.throw(thrown) if thrown else self._coroutine.send(sent)
-            except StopIteration as stop:
-                self.result = stop.value
-                return _END
-            if type(step) is _Item:
-                return step.value
-            sent = thrown = None
-            try:
-                sent = yield step
-            except GeneratorExit:
-                self._coroutine.close()
-                raise
-            except BaseException as error:  # noqa: BLE001 - handed to the pipeline, whatever it is
-                thrown = error
-
-
-async def _close(*sources: Any) -> None:
-    for source in dict.fromkeys(sources):
-        close = getattr(source, "aclose", None) or getattr(source, "close", None)
-        if close is not None:
-            closed = close()
+async def _close(first: Any, then: Any = None) -> None:
+    try:
+        close = getattr(first, "aclose", None) or getattr(first, "close", None)
+        if callable(close):
+            closed: Any = close()
             if inspect.isawaitable(closed):
                 await closed
+    finally:
+        if then is not None and then is not first:
+            await _close(then)
+
+
+async def _close_quietly(iterator: Any, source: Any) -> None:
+    try:
+        await _close(iterator, source)
+    except Exception as error:  # noqa: BLE001 - the failure that ended the stream must not be hidden
+        # Without its text, which may hold keys.
+        kind = type(error).__name__
+        _log.warning("closing a stream's source raised %s after the stream had failed", kind)

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from penstock.operation import is_async_generator_function
+from penstock.operation import behind_partials, is_async_generator_function, name_of
 
 __all__ = ["wrap"]
 
@@ -17,17 +17,23 @@ Run = Callable[..., Coroutine[Any, Any, Any]]
 def wrap(run: Run, policy: str, fn: Any) -> Any:
     """Return a coroutine function that calls ``run(fn, *args, **kwargs)`` and looks like ``fn``.
 
+    Args:
+        run: The policy's ``call``.
+        policy: The policy's name, for messages.
+        fn: A function or method, a static or class method, a partial or callable object.
+
     Raises:
         TypeError: ``fn`` cannot be called, or makes an async iterator.
     """
+    descriptor: Any = fn
     if isinstance(fn, staticmethod | classmethod):
-        return type(fn)(wrap(run, policy, fn.__func__))
+        return type(descriptor)(wrap(run, policy, descriptor.__func__))
     if not callable(fn) or isinstance(fn, type):
         msg = f"policy '{policy}': wrap takes a function or method; got {fn!r}"
         raise TypeError(msg)
     if is_async_generator_function(fn):
         msg = (
-            f"policy '{policy}': {getattr(fn, '__qualname__', fn)!r} makes an async iterator, "
+            f"policy '{policy}': {name_of(fn)!r} makes an async iterator, "
             "which one await cannot hold; read it with: async with policy.stream(fn, ...) as items"
         )
         raise TypeError(msg)
@@ -35,14 +41,27 @@ def wrap(run: Run, policy: str, fn: Any) -> Any:
     async def wrapped(*args: Any, **kwargs: Any) -> Any:
         return await run(fn, *args, **kwargs)
 
-    functools.update_wrapper(wrapped, fn)
-    if not hasattr(fn, "__name__"):
-        # partial objects and callable instances have no name of their own.
-        wrapped.__name__ = type(fn).__name__
-        wrapped.__qualname__ = type(fn).__qualname__
-    try:
-        wrapped.__signature__ = inspect.signature(fn)  # type: ignore[attr-defined]  # PEP 362
-    except (TypeError, ValueError):
-        # Some built-in callables have no signature to copy.
-        return wrapped
+    _look_like(wrapped, fn)
     return wrapped
+
+
+def _look_like(wrapped: Any, fn: Any) -> None:
+    generic = inspect.signature(wrapped)
+    inner = behind_partials(fn)
+    wrapped.__qualname__ = name_of(inner)
+    wrapped.__name__ = wrapped.__qualname__.rpartition(".")[2]
+    # A function's attributes are labels that frameworks look for. An object's are its own affair: a
+    # client may hold a key, and a proxy has whatever attribute it is asked for.
+    is_function = inspect.isroutine(inner)
+    functools.update_wrapper(
+        wrapped,
+        inner,
+        assigned=functools.WRAPPER_ASSIGNMENTS if is_function else ("__module__", "__doc__"),
+        updated=functools.WRAPPER_UPDATES if is_function else (),
+    )
+    wrapped.__wrapped__ = fn
+    try:
+        wrapped.__signature__ = inspect.signature(fn)
+    except (TypeError, ValueError):
+        # Some built-in callables have none to copy, and without this one they would be asked.
+        wrapped.__signature__ = generic
