@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from threading import get_ident
+from weakref import WeakSet
 
 from penstock.errors import PolicyError
 from penstock.waitlist import Waiter
@@ -19,9 +21,10 @@ class Home:
     another (``asyncio.run`` twice, one loop per test), not two that run at the same time.
     """
 
-    __slots__ = ("is_closed", "loop", "thread")
+    __slots__ = ("__weakref__", "is_closed", "loop", "thread")
 
     def __init__(self) -> None:
+        _homes.add(self)
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread = 0
         self.is_closed: Callable[[], bool] = _always
@@ -52,6 +55,25 @@ class Home:
         self.thread = get_ident()
         self.is_closed = loop.is_closed
         return old is not None and old.is_closed()
+
+
+_homes: WeakSet[Home] = WeakSet()
+
+
+def _forget_running_loops() -> None:
+    # In the child of a fork: a loop that ran in another thread says for ever that it is running. A
+    # closed one takes its place, so that the next move finds what the parent's calls hold lost.
+    lost = [home for home in _homes if home.loop is not None and home.loop.is_running()]
+    if not lost:
+        return
+    closed = asyncio.new_event_loop()
+    closed.close()
+    for home in lost:
+        home.loop, home.thread, home.is_closed = closed, 0, closed.is_closed
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_running_loops)
 
 
 async def park_until_granted(waiter: Waiter, seconds: float | None = None) -> bool:

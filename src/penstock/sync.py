@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import concurrent.futures
+import inspect
 import os
 import threading
 from collections.abc import Callable, Coroutine, Sequence
@@ -19,38 +21,60 @@ __all__ = ["run_sync", "running_home"]
 
 R = TypeVar("R")
 
+# A loop that is closed under a waiting thread tells nobody: every second the thread looks.
+_LOOK_EVERY = 1.0
+
+# Seconds for the calls under way to clean up when the process exits.
+_EXIT_PATIENCE = 5.0
+
 
 class _BackgroundLoop:
     """A loop in a daemon thread, started when it is first needed, anew after a fork."""
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew: in the child of a fork, where the thread is gone and the lock may be held.
+
+        The loop is left as it is: closing it here would take its files from the parent's loop.
+        """
+        self._left_behind = getattr(self, "_loop", None)
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._pid = 0
+        self._end = asyncio.Event()
 
     def get(self) -> asyncio.AbstractEventLoop:
+        """Return the running loop."""
         with self._lock:
-            if self._loop is None or self._pid != os.getpid():
-                self._loop = asyncio.new_event_loop()
-                self._pid = os.getpid()
+            if self._loop is None or self._thread is None or not self._thread.is_alive():
+                self._loop, self._end = asyncio.new_event_loop(), asyncio.Event()
                 self._thread = threading.Thread(
-                    target=self._loop.run_forever, name="penstock-run-sync", daemon=True
+                    target=_serve,
+                    args=(self._loop, self._end),
+                    name="penstock-run-sync",
+                    daemon=True,
                 )
                 self._thread.start()
-                atexit.register(self.stop)
             return self._loop
 
     def stop(self) -> None:
-        """Stop the thread and close the loop."""
+        """Cancel what is under way, stop the thread and close the loop."""
         with self._lock:
-            loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
-        if loop is None or thread is None or self._pid != os.getpid():
-            return
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(timeout=5)
-        if not thread.is_alive():
-            loop.close()
+            loop, thread, end = self._loop, self._thread, self._end
+            self._loop = self._thread = None
+        if loop is not None and thread is not None and thread.is_alive():
+            loop.call_soon_threadsafe(end.set)
+            thread.join(_EXIT_PATIENCE)
+
+
+def _serve(loop: asyncio.AbstractEventLoop, end: asyncio.Event) -> None:
+    async def until_end() -> None:
+        await end.wait()
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(until_end())
 
 
 def running_home(stages: Sequence[Any]) -> asyncio.AbstractEventLoop | None:
@@ -58,11 +82,14 @@ def running_home(stages: Sequence[Any]) -> asyncio.AbstractEventLoop | None:
     for stage in stages:
         home = getattr(stage, "home", None)
         if home is not None and home.loop is not None and home.loop.is_running():
-            return home.loop
+            return home.loop  # type: ignore[no-any-return]  # a stage may be anything
     return None
 
 
-background = _BackgroundLoop()
+_background = _BackgroundLoop()
+atexit.register(_background.stop)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_background.forget)
 
 
 def run_sync(
@@ -76,14 +103,31 @@ def run_sync(
             background loop is used.
 
     Raises:
-        PolicyError: This thread runs an event loop, which would stand still meanwhile.
+        PolicyError: This thread runs an event loop, which would stand still meanwhile; or the
+            home loop was closed before the call had ended.
     """
     if asyncio._get_running_loop() is not None:  # noqa: SLF001 - documented for asyncio libraries
         msg = "run_sync was called inside a running event loop; use: await policy.call(...)"
         raise PolicyError(msg)
-    future = asyncio.run_coroutine_threadsafe(start(), home or background.get())
+    loop = _background.get() if home is None else home
+    main = start()
     try:
+        future = asyncio.run_coroutine_threadsafe(main, loop)
+        return _result_of(future, loop)
+    finally:
+        # A loop that was closed in between has not even begun.
+        if inspect.getcoroutinestate(main) == inspect.CORO_CREATED and loop.is_closed():
+            main.close()
+
+
+def _result_of(future: concurrent.futures.Future[R], loop: asyncio.AbstractEventLoop) -> R:
+    try:
+        while not concurrent.futures.wait([future], _LOOK_EVERY).done:
+            if loop.is_closed():
+                msg = "run_sync: the event loop that the policy's stages live in was closed"
+                raise PolicyError(msg)
         return future.result()
-    except BaseException:
-        future.cancel()
-        raise
+    finally:
+        # Nothing happens if it is done; else this thread was interrupted, by Ctrl-C for example.
+        if not loop.is_closed():
+            future.cancel()

@@ -35,14 +35,14 @@ class Breaker:
     Its methods belong to the thread of the event loop that the policy works in.
     """
 
-    __slots__ = ("_home", "_hook", "_machine", "_matcher", "_reports", "options")
+    __slots__ = ("_hook", "_machine", "_matcher", "_reports", "home", "options")
 
     name = "breaker"
 
     def __init__(self, options: BreakerOptions) -> None:
         self.options = options
         self._machine = BreakerMachine(options)
-        self._home = Home()
+        self.home = Home()
         which, hook = options.failure_on, options.on_state_change
         self._matcher = None if which is None else Matcher.of(which)
         self._hook = None if hook is None else Hook(hook, self._report_hook)
@@ -52,7 +52,7 @@ class Breaker:
         """Run the rest of the pipeline if the circuit is closed, or as a probe if that is due."""
         machine = self._machine
         admission = machine.steady
-        if admission is None or call.thread != self._home.thread:
+        if admission is None or call.thread != self.home.thread:
             admission = self._admit(call)
         try:
             result = await call_next(call)
@@ -112,7 +112,7 @@ class Breaker:
 
     def _admit(self, call: Call) -> Admitted:
         machine = self._machine
-        if call.thread != self._home.thread or machine.state is not State.CLOSED:
+        if call.thread != self.home.thread or machine.state is not State.CLOSED:
             self._move_in(call)
         admission = machine.admit(clock.now())
         if isinstance(admission, Rejected):
@@ -121,7 +121,7 @@ class Breaker:
         return admission
 
     def _move_in(self, call: Call) -> None:
-        if self._home.move(self.name):
+        if self.home.move(self.name):
             self._machine.forfeit()
         self._reports.meet(call)
 

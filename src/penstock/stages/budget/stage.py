@@ -22,19 +22,19 @@ class Budget:
     the stages that ask it.
     """
 
-    __slots__ = ("_home", "_machine", "options")
+    __slots__ = ("_machine", "home", "options")
 
     name = "budget"
 
     def __init__(self, options: BudgetOptions) -> None:
         self.options = options
         self._machine = BudgetMachine(options.ratio, options.min_per_second, options.window)
-        self._home = Home()
+        self.home = Home()
 
     async def __call__(self, call: Call, call_next: Handler, /) -> Any:
         """Count the call and let the stages further in pay here."""
-        if call.thread != self._home.thread:
-            self._home.move(self.name)
+        if call.thread != self.home.thread:
+            self.home.move(self.name)
         self._machine.deposit(clock.now())
         outer = call.budget
         call.budget = self
