@@ -54,12 +54,12 @@ def is_retried(verdict: Verdict, *, rotates: bool) -> bool:
             "elsewhere", and the same bad credentials would only be refused again.
     """
     match verdict.effects.retry:
-        case RetryEffect.NEVER:
-            return False
-        case RetryEffect.ELSEWHERE:
-            return rotates
         case RetryEffect.AFTER_BACKOFF | RetryEffect.AT_HINT:
             return True
+        case RetryEffect.ELSEWHERE:
+            return rotates
+        case RetryEffect.NEVER:
+            return False
 
 
 # Fail-over and zero waits are the common case where speed matters; a frozen record costs a while.
@@ -123,5 +123,6 @@ class RetryRun:
         return Delay(delay) if delay else AT_ONCE
 
     def _own_wait(self) -> float:
-        # ``max`` with 0.0 first also turns NaN into 0.
-        return min(max(0.0, self._waits(self.attempt)), LONGEST_WAIT)
+        wait = self._waits(self.attempt)
+        # ``max`` with 0.0 first also turns NaN into 0; a sound wait is spared both calls.
+        return wait if 0.0 <= wait <= LONGEST_WAIT else min(max(0.0, wait), LONGEST_WAIT)
