@@ -143,6 +143,8 @@ class _Pipeline:
             raise
         finally:
             self._is_running = False
+            # Its traceback holds this frame: together they would be a cycle.
+            del thrown
 
     def _steps(self, thrown: BaseException | None) -> Generator[Any, Any, Any]:
         sent: Any = None
@@ -154,7 +156,6 @@ class _Pipeline:
                 self.ended, self.result = True, stop.value
                 return _END
             finally:
-                # Its traceback holds this frame: together they would be a cycle.
                 thrown = None
             if type(step) is _Item:
                 return step.value
@@ -249,6 +250,9 @@ class PolicyStream(Generic[T]):
             # The block raises its own cancellation again; one that came while closing is another.
             if reason is None:
                 raise
+        finally:
+            # As in the pipeline: no cycle.
+            del exc, reason
 
     def _entered(self) -> _Pipeline:
         if self._pipeline is None:

@@ -68,6 +68,9 @@ class Attempts:
 
         Any other is thrown away: handed to ``discard``, and kept for the error.
         """
+        if self._call.committed:
+            # The items of a stream went straight to its reader: there is no result to judge.
+            return True
         self._record()
         try:
             if await self._filter.accepts(self.result, self._theirs):
