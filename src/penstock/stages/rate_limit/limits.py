@@ -79,10 +79,11 @@ class SlidingWindow:
     time of the last: that never admits too many, and delays a start by that thousandth at most.
     """
 
-    __slots__ = ("_grain", "_starts", "_total", "_used", "capacity", "period")
+    __slots__ = ("_grain", "_known_from", "_starts", "_total", "_used", "capacity", "period")
 
     def __init__(self, rate: Rate) -> None:
         self._measure(rate)
+        self._known_from = float("-inf")
         self._starts: deque[_Start] = deque()
         self._used: float = 0
         self._total: float = 0
@@ -119,13 +120,16 @@ class SlidingWindow:
 
     def give_back(self, now: float, receipt: _Start, cost: float) -> None:
         """Give back a part of what a receipt paid; nothing, once it has left the window."""
-        if receipt.at + self.period > now:
+        if receipt.at + self.period > now and receipt.at >= self._known_from:
             cost = min(cost, receipt.units)
             receipt.units -= cost
             self._used -= cost
 
     def change(self, rate: Rate, burst: int | None, now: float) -> None:  # noqa: ARG002 - one interface
         """Go on with another rate; the starts already made count in the new window."""
+        self._expire(now)
+        # A longer window reaches back to starts that are forgotten: they have nothing to give back.
+        self._known_from = self._starts[0].at if self._starts else now
         self._measure(rate)
 
     def available(self, now: float) -> float:
