@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from penstock.call import CallContext
 from penstock.classify import Classifier
@@ -53,7 +53,7 @@ def observers_of(given: Any) -> tuple[Observer, ...]:
     if callable(given) or not isinstance(given, Iterable):
         msg = f"policy: 'observers' must be a list of callables; got {given!r}"
         raise ConfigError(msg)
-    return tuple(given)
+    return tuple(cast("Iterable[Observer]", given))
 
 
 def context_of(settings: Settings) -> CallContext:

@@ -113,6 +113,7 @@ class Call:
         deadline: Monotonic second by which the call must have ended; None without a timeout.
         verdict: What the last failure (or result) meant; None before there was one.
         committed: True once a stream has handed its first item on: no attempt can follow.
+        expiring: True while a timeout's cancel is on its way through the stages.
         starts: How many times the operation was started, over all attempts.
         lingering: Work that goes on after the attempt was given up (a thread cannot be cancelled);
             a stage that holds something releases it through ``lingering.when_idle(release)``.
@@ -130,6 +131,7 @@ class Call:
         "committed",
         "context",
         "deadline",
+        "expiring",
         "fn",
         "kwargs",
         "lingering",
@@ -156,6 +158,7 @@ class Call:
         self.deadline: float | None = None
         self.verdict: Verdict | None = None
         self.committed = False
+        self.expiring = False
         self.starts = 0
         self.budget: Any = None
         self.lingering: Any = None

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from penstock.matching import Which
-from penstock.options import in_seconds
+from penstock.options import MISSING, in_seconds
 from penstock.stage import Stage
-from penstock.stages.breaker import breaker_stage
-from penstock.stages.budget import Budget, BudgetOptions
-from penstock.stages.concurrency import Concurrency, ConcurrencyOptions
-from penstock.stages.fallback import MISSING, Fallback, FallbackOptions
-from penstock.stages.rate_limit import Rate, rate_stage
-from penstock.stages.retry import Retry, RetryOptions
-from penstock.stages.timeout import Timeout, TimeoutOptions
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
     from pybreaker import CircuitBreaker
 
+    from penstock.keywords import BreakerKeywords
+    from penstock.stages.rate_limit import Rate
+
 __all__ = ["FluentStages"]
 
 Duration = float | timedelta
-RateLike = float | str | Rate
+
+
+# Each stage is imported by the method that builds it: a program pays at its start for the stages
+# that it uses.
+# ruff: noqa: PLC0415
 
 
 class FluentStages:
@@ -42,6 +42,8 @@ class FluentStages:
 
     def with_timeout(self, seconds: Duration) -> Self:
         """Bound the call (outside retry) or each attempt (inside retry) to ``seconds``."""
+        from penstock.stages.timeout import Timeout, TimeoutOptions
+
         return self.with_stage(Timeout(TimeoutOptions(seconds=in_seconds(seconds))))
 
     def with_retry(
@@ -61,7 +63,8 @@ class FluentStages:
 
         See ``RetryOptions``; ``seed`` makes the jitter repeatable.
         """
-        given: dict[str, Any] = {"wait": wait, "max_server_delay": max_server_delay}
+        from penstock.stages.retry import Retry, RetryOptions
+
         options = RetryOptions(
             attempts=attempts,
             retry_on=retry_on,
@@ -69,13 +72,18 @@ class FluentStages:
             stop=stop,
             on_retry=on_retry,
             before_sleep=before_sleep,
-            **{name: value for name, value in given.items() if value is not None},
+            **_given(wait=wait, max_server_delay=max_server_delay),
         )
         return self.with_stage(Retry(options, seed=seed))
 
     def with_rate(
         self,
-        rate: RateLike | Sequence[RateLike] | Mapping[str, RateLike] | AsyncLimiter,
+        rate: float
+        | str
+        | Rate
+        | Sequence[float | str | Rate]
+        | Mapping[str, float | str | Rate]
+        | AsyncLimiter,
         burst: int | None = None,
         cost: float | Mapping[str, float] | Callable[[Any], Any] = 1,
         max_wait: Duration | None = None,
@@ -84,6 +92,8 @@ class FluentStages:
 
         See ``RateLimitOptions``; an ``aiolimiter.AsyncLimiter`` is used as it is.
         """
+        from penstock.stages.rate_limit import rate_stage
+
         return self.with_stage(
             rate_stage(rate, burst=burst, cost=cost, max_wait=in_seconds(max_wait))
         )
@@ -92,15 +102,16 @@ class FluentStages:
         self,
         failures: int | CircuitBreaker | None = None,
         recover_after: Duration | None = None,
-        **options: Any,
+        **options: Unpack[BreakerKeywords],
     ) -> Self:
         """Stop calling after ``failures`` in a row (5 unless set), for ``recover_after`` seconds.
 
         See ``BreakerOptions``; a ``pybreaker.CircuitBreaker`` is used as it is.
         """
-        if recover_after is not None:
-            options["recover_after"] = recover_after
-        return self.with_stage(breaker_stage(failures, **options))
+        from penstock.stages.breaker import breaker_stage
+
+        recovery = _given(recover_after=recover_after)
+        return self.with_stage(breaker_stage(failures, **recovery, **options))
 
     def with_concurrency(
         self,
@@ -109,6 +120,8 @@ class FluentStages:
         max_wait: Duration | None = None,
     ) -> Self:
         """Let at most ``limit`` calls be under way; see ``ConcurrencyOptions``."""
+        from penstock.stages.concurrency import Concurrency, ConcurrencyOptions
+
         options = ConcurrencyOptions(
             limit=limit, max_queue=max_queue, max_wait=in_seconds(max_wait)
         )
@@ -126,11 +139,25 @@ class FluentStages:
 
         See ``FallbackOptions``.
         """
+        from penstock.stages.fallback import Fallback, FallbackOptions
+
         options = FallbackOptions(
             value=value, function=function, policy=policy, fallback_on=fallback_on
         )
         return self.with_stage(Fallback(options))
 
-    def with_budget(self, **options: Any) -> Self:
+    def with_budget(
+        self,
+        ratio: float | None = None,
+        min_per_second: float | None = None,
+        window: Duration | None = None,
+    ) -> Self:
         """Bound the load that retries further in may add; see ``BudgetOptions``."""
-        return self.with_stage(Budget(BudgetOptions(**options)))
+        from penstock.stages.budget import Budget, BudgetOptions
+
+        given = _given(ratio=ratio, min_per_second=min_per_second, window=window)
+        return self.with_stage(Budget(BudgetOptions(**given)))
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}

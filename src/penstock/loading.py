@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from penstock.policy import Policy
 
 __all__ = ["Loadable"]
 
@@ -15,7 +18,9 @@ class Loadable:
     __slots__ = ()
 
     @classmethod
-    def from_yaml(cls, path: str | Path, name: str | None = None, **settings: Any) -> Self:
+    def from_yaml(
+        cls, path: str | os.PathLike[str], name: str | None = None, **settings: Any
+    ) -> Self:
         """Read a policy from a YAML file.
 
         Args:
@@ -29,7 +34,7 @@ class Loadable:
         """
         from penstock.config import policy_from_yaml  # noqa: PLC0415 - see the class
 
-        return policy_from_yaml(path, name, **settings)
+        return cls._adopt(policy_from_yaml(os.fspath(path), name, **settings))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], name: str | None = None, **settings: Any) -> Self:
@@ -40,4 +45,8 @@ class Loadable:
         """
         from penstock.config import policy_from_dict  # noqa: PLC0415 - see the class
 
-        return policy_from_dict(data, name, **settings)
+        return cls._adopt(policy_from_dict(data, name, **settings))
+
+    @classmethod
+    def _adopt(cls, policy: Policy) -> Self:
+        raise NotImplementedError

@@ -38,8 +38,9 @@ class ManyCalls:
         Args:
             fn: The operation.
             items: An iterable or async iterable; read as it is needed, so it may be endless.
-            concurrency: Calls under way at once, from 1; None takes the policy's own concurrency
-                limit, or 100.
+            concurrency: Calls under way at once, from 1; None takes twice the policy's own
+                concurrency limit (its queue permitting), so that a call in back-off leaves no
+                permit idle, or 100.
             ordered: Results in input order (the default) or in completion order.
             return_exceptions: Put an error in its item's place instead of stopping at the first.
             progress: True for a bar (needs rich), or a callable(done, total).

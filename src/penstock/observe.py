@@ -91,7 +91,7 @@ def observe_attempt(call_next: Handler) -> Handler:
         try:
             return await call_next(call)
         except BaseException as error:
-            kind, error_type = call.judge(error).kind, _type_name(error)
+            kind, error_type = _kind_of(call, error), _type_name(error)
             raise
         finally:
             call.emit(
@@ -103,6 +103,14 @@ def observe_attempt(call_next: Handler) -> Handler:
             )
 
     return observed
+
+
+def _kind_of(call: Call, error: BaseException) -> VerdictKind:
+    # The operation is cut off by a cancel; that it comes from the policy's timeout is known further
+    # out, and here because the call carries it.
+    if call.expiring and isinstance(error, asyncio.CancelledError):
+        return VerdictKind.TIMEOUT
+    return call.judge(error).kind
 
 
 def _type_name(error: BaseException | None) -> str | None:

@@ -33,6 +33,7 @@ from typing import (
 from penstock.errors import ConfigError
 
 __all__ = [
+    "MISSING",
     "Amount",
     "Choice",
     "Count",
@@ -54,6 +55,14 @@ __all__ = [
 
 # Compared with, not converted: a whole number that no float can hold is refused like infinity.
 _LARGEST = sys.float_info.max
+
+
+class _Missing(Enum):
+    MISSING = "not given"
+
+
+# For options to which None is a value like any other.
+MISSING = _Missing.MISSING
 
 
 class Rule:

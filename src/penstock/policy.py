@@ -25,7 +25,7 @@ from penstock.loading import Loadable
 from penstock.many import ManyCalls
 from penstock.order import refuse_misordered
 from penstock.overrides import tightened
-from penstock.stage import Handler, Stage, StatefulStage
+from penstock.stage import Handler, Stage, StatefulStage, name_of
 from penstock.streaming import PolicyStream, StreamOperation
 from penstock.sync import run_sync, running_home
 from penstock.wrapping import wrap
@@ -89,6 +89,12 @@ class Policy(FluentStages, ManyCalls, Loadable):
         policy = object.__new__(type(self))
         policy._setup(self._settings, stages, self._context)
         return policy
+
+    @classmethod
+    def _adopt(cls, policy: Policy) -> Self:
+        adopted = object.__new__(cls)
+        adopted._setup(policy._settings, policy.stages, policy._context)
+        return adopted
 
     @property
     def name(self) -> str:
@@ -237,13 +243,13 @@ class Policy(FluentStages, ManyCalls, Loadable):
         return {
             "policy": self.name,
             "stages": [
-                s.snapshot() if isinstance(s, StatefulStage) else {"stage": _name_of(s)}
+                s.snapshot() if isinstance(s, StatefulStage) else {"stage": name_of(s)}
                 for s in self.stages
             ],
         }
 
     def __repr__(self) -> str:
-        stages = ", ".join(_name_of(s) for s in self.stages)
+        stages = ", ".join(name_of(s) for s in self.stages)
         return f"<Policy {self.name!r}: {stages or 'no stages'}>"
 
     def _handler(self) -> Handler:
@@ -254,8 +260,3 @@ class Policy(FluentStages, ManyCalls, Loadable):
             limited = self._context.overrides.timeout is not None
             self._enter = self._pipeline.limited if limited else self._pipeline.plain
         return self._enter
-
-
-def _name_of(stage: Any) -> str:
-    name = getattr(stage, "name", None) or getattr(stage, "__name__", None)
-    return str(name or type(stage).__name__)

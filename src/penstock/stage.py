@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 from penstock.call import Call
 
-__all__ = ["Handler", "Stage", "StatefulStage", "compose"]
+__all__ = ["Handler", "Stage", "StatefulStage", "compose", "name_of"]
 
 # The result's type is the caller's business: it is restored by ``Policy.call``'s own signature.
 Handler = Callable[[Call], Coroutine[Any, Any, Any]]
@@ -47,6 +47,12 @@ class StatefulStage(Protocol):
     def snapshot(self) -> dict[str, Any]:
         """Return the live state as a plain dict that JSON can hold."""
         ...
+
+
+def name_of(stage: object) -> str:
+    """Return the word for a stage: a built-in one's name, or what a custom one is called."""
+    name = getattr(stage, "name", None) or getattr(stage, "__name__", None)
+    return str(name or type(stage).__name__)
 
 
 def compose(stages: Sequence[Stage], innermost: Handler) -> Handler:

@@ -6,7 +6,7 @@ import asyncio
 import math
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -134,6 +134,16 @@ def test_a_cost_that_no_window_can_hold_is_refused_at_once():
 
 # --- sliding window and GCRA, with plain numbers for now -----------------------------------------
 
+Kind = Callable[[int], SlidingWindow | Gcra]
+
+
+def _sliding(units: int) -> SlidingWindow:
+    return SlidingWindow(Rate(units))
+
+
+def _bucket(units: int) -> Gcra:
+    return Gcra(Rate(units), units)
+
 
 def test_a_sliding_window_admits_its_units_and_then_waits_for_the_oldest():
     """Ten a second: the eleventh starts when the first is a second old."""
@@ -165,9 +175,10 @@ def test_gcra_admits_its_burst_and_then_evenly():
     assert bucket.available(5) == 3
 
 
-@pytest.mark.parametrize("limit", [SlidingWindow(Rate(10)), Gcra(Rate(10), 10)])
-def test_what_is_given_back_can_be_taken_again(limit: SlidingWindow | Gcra):
+@pytest.mark.parametrize("kind", [_sliding, _bucket])
+def test_what_is_given_back_can_be_taken_again(kind: Kind):
     """A refund never fills it above what it can hold."""
+    limit = kind(10)
     receipt = limit.try_take(0.0, 10)
     assert limit.try_take(0.0, 1) is None
 
@@ -179,9 +190,10 @@ def test_what_is_given_back_can_be_taken_again(limit: SlidingWindow | Gcra):
     assert limit.available(50.0) == 10
 
 
-@pytest.mark.parametrize("limit", [SlidingWindow(Rate(10)), Gcra(Rate(10), 10)])
-def test_a_charge_above_the_limit_is_a_debt(limit: SlidingWindow | Gcra):
+@pytest.mark.parametrize("kind", [_sliding, _bucket])
+def test_a_charge_above_the_limit_is_a_debt(kind: Kind):
     """Who used 25 of 10 units waits until they have passed."""
+    limit = kind(10)
     limit.try_take(0.0, 5)
     limit.charge(0.0, 20)
 
@@ -199,9 +211,10 @@ def test_a_sum_of_odd_costs_leaves_no_crumbs():
         assert window.try_take(float(second), 0.1) is None
 
 
-@pytest.mark.parametrize("limit", [SlidingWindow(Rate(100)), Gcra(Rate(100), 100)])
-def test_another_rate_starts_from_what_was_used(limit: SlidingWindow | Gcra):
+@pytest.mark.parametrize("kind", [_sliding, _bucket])
+def test_another_rate_starts_from_what_was_used(kind: Kind):
     """Lowering the rate makes up for the starts already made."""
+    limit = kind(100)
     limit.try_take(0.0, 100)
 
     limit.change(Rate(10), 10, 0.0)

@@ -7,6 +7,7 @@ import contextlib
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from penstock import CallTimeoutError, ConfigError, Policy
-from penstock.events import CallTimedOut
+from penstock.events import AttemptEnded, CallTimedOut
 from penstock.stages.timeout import TimeoutOptions
 from penstock.stages.timeout.machine import EXPIRED, LEFT, RUNNING, TimeoutMachine, Watch
 from penstock.testing import EventLog, Sweep, cancel_sweep, run, scripted, takes
@@ -39,7 +40,7 @@ def test_a_timedelta_is_taken_as_seconds():
 
 
 def _watch(at: float) -> Watch:
-    return Watch(at, None, None, 0)
+    return Watch(at, SimpleNamespace(attempts_inside=False), None, 0)
 
 
 def test_a_deadline_expires_when_it_has_come_and_not_before():
@@ -319,6 +320,16 @@ async def test_a_timeout_is_an_event():
         await policy.call(scripted(takes(9)))
 
     assert log.only(CallTimedOut).seconds == 5
+
+
+async def test_an_attempt_that_is_cut_off_is_told_as_a_timeout():
+    """The operation sees a cancel; observers learn where it came from."""
+    log = EventLog()
+    policy = Policy(observers=[log]).with_retry(2, wait=0).with_timeout(5)
+
+    await policy.call(scripted(takes(9), "done"))
+
+    assert [e.verdict.value for e in log.of(AttemptEnded)] == ["timeout", "ok"]
 
 
 def test_a_policy_serves_one_loop_after_another():

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from aiolimiter import AsyncLimiter
 
 from penstock import clock
 from penstock.testing import Deadlock, VirtualTimeLoop, run
@@ -311,3 +312,13 @@ def test_loops_one_after_another_do_not_share_anything() -> None:
         return clock.now()
 
     assert [run(main()), run(main(), start=50), run(main())] == [1, 51, 1]
+
+
+async def test_timers_a_rounding_error_too_early_do_not_hold_the_clock():
+    """Aiolimiter sets a timer for now, again and again, until its sum of floats has room."""
+    limiter = AsyncLimiter(7, 3)
+
+    for _ in range(40):
+        await limiter.acquire()
+
+    assert asyncio.get_running_loop().time() == pytest.approx(33 * 3 / 7, abs=1e-6)

@@ -12,6 +12,7 @@ import functools
 import inspect
 import math
 import selectors
+from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -28,6 +29,9 @@ Ts = TypeVarTuple("Ts")
 
 # Timers closer together than this fire in one step, as on the real loop.
 _RESOLUTION = 1e-9
+
+# So many steps in a row may be for timers that are due at once, before the clock is helped on.
+_MOST_STILL = 100
 
 
 class Deadlock(Exception):  # noqa: N818 - the word every reader knows
@@ -55,6 +59,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     # Attributes of asyncio's own loops since Python 3.4 that typeshed leaves out.
     _clock_resolution: float
+    _ready: deque[asyncio.Handle]
     _scheduled: list[asyncio.TimerHandle]
 
     def __init__(self, start: float = 0.0) -> None:
@@ -64,6 +69,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             raise ValueError(f"start must be a finite number of seconds; got {start!r}")
         self.steps = 0
         self._outside = 0
+        self._still = 0
         self._set_time(float(start))
 
     def time(self) -> float:
@@ -118,6 +124,14 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         elif not self._outside:
             raise Deadlock(_describe(asyncio.all_tasks(self)))
 
+    def _nudge(self) -> None:
+        # Code that computes its timers from sums of floats may find that it is a rounding error too
+        # early, and set a timer for now, again and again. A real clock moves on meanwhile.
+        self._still = 0 if self._ready or not self._scheduled else self._still + 1
+        if self._still > _MOST_STILL:
+            self._still = 0
+            self._set_time(self._now + self._clock_resolution)
+
     def _set_time(self, now: float) -> None:
         self._now = now
         # asyncio runs a timer when ``when < now + resolution``. At 1e9 s the gap between two floats
@@ -137,6 +151,7 @@ class _JumpingSelector(selectors.DefaultSelector):
         loop.steps += 1
         ready = super().select(0)
         if ready or timeout == 0:
+            loop._nudge()  # noqa: SLF001 - one mechanism, two classes
             return ready
         if loop._waits_outside(len(self.get_map())):  # noqa: SLF001 - one mechanism, two classes
             ready = super().select(timeout)

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from penstock.matching import Matching, Which
-from penstock.options import Options
+from penstock.options import MISSING, Options
 
 __all__ = ["MISSING", "FallbackOptions"]
-
-
-class _Missing(enum.Enum):
-    MISSING = "not given"
-
-
-MISSING = _Missing.MISSING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

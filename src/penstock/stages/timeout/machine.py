@@ -32,18 +32,19 @@ class Watch:
     Attributes:
         at: When it passes, in monotonic seconds.
         state: Running, expired, or left in time.
-        attempt_of: The call whose attempt this bounds, None where it bounds the whole call; opaque
-            here, as is the task.
+        call: The call that has to end then; opaque here, as is the task.
+        bounds_attempt: False where it bounds the whole call.
         task: The task to cancel.
         cancelling: Its count of cancels when the watch began: a task that once swallowed a cancel
             keeps its count, and only the change tells ours from another's.
     """
 
-    __slots__ = ("at", "attempt_of", "cancelling", "state", "task")
+    __slots__ = ("at", "bounds_attempt", "call", "cancelling", "state", "task")
 
-    def __init__(self, at: float, attempt_of: Any, task: Any, cancelling: int) -> None:
+    def __init__(self, at: float, call: Any, task: Any, cancelling: int) -> None:
         self.at = at
-        self.attempt_of = attempt_of
+        self.call = call
+        self.bounds_attempt: bool = call.attempts_inside
         self.task = task
         self.cancelling = cancelling
         self.state = RUNNING
@@ -72,7 +73,7 @@ class TimeoutMachine:
         """End a watch in time: it never expires from now on."""
         watch.state = LEFT
         # A task, with all it refers to, must not be kept until the deadline.
-        watch.attempt_of = watch.task = None
+        watch.call = watch.task = None
         orderly = self._orderly
         while orderly and orderly[0].state is LEFT:
             orderly.popleft()

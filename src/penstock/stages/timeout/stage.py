@@ -81,7 +81,7 @@ class Timeout:
         task = asyncio.current_task(home.loop) if call.thread == home.thread else None
         if task is None:
             task = self._move_in(call)
-        watch = Watch(at, call if call.attempts_inside else None, task, task.cancelling())
+        watch = Watch(at, call, task, task.cancelling())
         self._machine.add(watch)
         if self._timer is None or at < self._armed_for:
             self._arm(at, now)
@@ -90,6 +90,7 @@ class Timeout:
     def _take_back(self, watch: Watch) -> bool:
         # As asyncio.timeout does: the cancel is ours alone if the count is back where it began.
         watch.state = LEFT
+        watch.call.expiring = False
         return bool(watch.task.uncancel() <= watch.cancelling)
 
     def _arm(self, at: float, now: float) -> None:
@@ -103,10 +104,11 @@ class Timeout:
         self._timer = None
         now = clock.now()
         for watch in self._machine.expire(now):
-            if watch.attempt_of is not None and watch.attempt_of.committed:
+            if watch.bounds_attempt and watch.call.committed:
                 # The attempt has handed on its first item: what follows is the reader's time.
                 watch.state = LEFT
             else:
+                watch.call.expiring = True
                 watch.task.cancel()
         at = self._machine.next_at()
         if at is not None:
@@ -128,7 +130,8 @@ class Timeout:
         if call.context.notify is not None:
             call.emit(CallTimedOut, seconds=seconds, attempt=call.attempt)
         what = f"attempt {call.attempt}" if call.attempts_inside else "the call"
-        msg = f"policy '{call.context.policy}': {what} timed out after {seconds:g} s"
+        when = f"timed out after {seconds:g} s" if seconds else "has no time left to begin"
+        msg = f"policy '{call.context.policy}': {what} {when}"
         return CallTimeoutError(msg, seconds=seconds)
 
 
