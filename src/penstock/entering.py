@@ -13,8 +13,7 @@ from penstock.operation import (
     returns_awaitable,
     run_once,
 )
-from penstock.stage import Handler, Stage
-from penstock.stages.retry import Retry
+from penstock.stage import Handler, Stage, name_of
 from penstock.streaming import StreamOperation
 
 __all__ = ["Operation", "enter"]
@@ -79,7 +78,7 @@ def _refuse_repeaters(awaitable: Any, context: CallContext, stages: Sequence[Sta
     repeaters = [
         stage
         for stage in stages
-        if getattr(stage, "repeats", False) and not (once and isinstance(stage, Retry))
+        if getattr(stage, "repeats", False) and not (once and name_of(stage) == "retry")
     ]
     if not repeaters:
         return
@@ -87,7 +86,7 @@ def _refuse_repeaters(awaitable: Any, context: CallContext, stages: Sequence[Sta
         awaitable.close()
     msg = (
         f"policy '{context.policy}': an awaitable can be awaited once, and the stage "
-        f"'{getattr(repeaters[0], 'name', repeaters[0])}' may need it again; "
+        f"'{name_of(repeaters[0])}' may need it again; "
         "pass the function and its arguments instead"
     )
     raise TypeError(msg)

@@ -1,0 +1,1 @@
+"""The built-in stages, one folder each: options, machine, stage."""
