@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from penstock.errors import ConfigError
 from penstock.progress import Progress, reporter
-from penstock.stages.concurrency import Concurrency
+from penstock.stage import StatefulStage, name_of
 
 __all__ = ["DEFAULT_CONCURRENCY", "Items", "batch_concurrency", "gather", "stream_results"]
 
@@ -36,16 +36,16 @@ def batch_concurrency(given: Any, stages: Sequence[Any]) -> int:
     """Return how many calls of a batch may be under way at once.
 
     Args:
-        given: What the user asked for, from 1; None takes the smallest limit of ``stages``.
+        given: What the user asked for, from 1; None takes what the concurrency stages let in, else
+            100.
         stages: The policy's stages.
 
     Raises:
         ConfigError: ``given`` is not a whole number of at least 1.
     """
     if given is None:
-        # From the snapshot, which knows of a resize.
-        limits = [s.snapshot()["limit"] for s in stages if isinstance(s, Concurrency)]
-        return min(limits, default=DEFAULT_CONCURRENCY)
+        rooms = [room for stage in stages if (room := _room_in(stage)) is not None]
+        return min(rooms, default=DEFAULT_CONCURRENCY)
     if isinstance(given, bool) or not isinstance(given, int) or given < 1:
         msg = f"'concurrency' must be a whole number of at least 1, or None; got {given!r}"
         raise ConfigError(msg)
@@ -100,6 +100,18 @@ async def _outcomes(
             await batch.end()
         finally:
             report.close()
+
+
+def _room_in(stage: Any) -> int | None:
+    # A custom stage may bear the name too.
+    if not isinstance(stage, StatefulStage) or name_of(stage) != "concurrency":
+        return None
+    # As many again as may run, so that none of the permits lies idle while others back off; from
+    # the snapshot, which knows of a resize.
+    limit: int = stage.snapshot()["limit"]
+    options: Any = getattr(stage, "options")  # noqa: B009 - not part of the protocol
+    max_queue: int | None = options.max_queue
+    return limit + (limit if max_queue is None else min(limit, max_queue))
 
 
 class _Batch:
