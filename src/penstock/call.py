@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
+from functools import partial
 from threading import get_ident
 from types import MappingProxyType
 from typing import Any
@@ -170,7 +171,9 @@ class Call:
     @property
     def operation(self) -> str:
         """The function's qualified name, for people to read."""
-        fn = self.fn
+        fn: Any = self.fn
+        while isinstance(fn, partial):
+            fn = fn.func
         name = getattr(fn, "operation_name", None) or getattr(fn, "__qualname__", None)
         return name or type(fn).__qualname__
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import enum
+import inspect
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -67,6 +68,11 @@ def _named(stage: Any) -> str:
     return getattr(stage, "name", "")
 
 
+def _option(stage: Any, name: str) -> Any:
+    # A custom stage may be called "timeout" too, and have no options.
+    return getattr(getattr(stage, "options", None), name, None)
+
+
 def _inside_rotation(outer: Outer, inner: Inner) -> str | None:
     if _named(outer) == "rotate":
         return f"rotation must be innermost; move it below '{_named(inner) or 'the custom stage'}'"
@@ -80,15 +86,15 @@ def _same_instance(outer: Outer, inner: Inner) -> str | None:
 
 
 def _longer_attempt(outer: Outer, inner: Inner) -> str | None:
-    if (
-        _named(outer) == _named(inner) == "timeout"
-        and inner.options.seconds > outer.options.seconds
-    ):
-        return (
-            f"the inner timeout of {inner.options.seconds:g} s can never pass: the outer one ends "
-            f"the call after {outer.options.seconds:g} s"
-        )
-    return None
+    if not _named(outer) == _named(inner) == "timeout":
+        return None
+    total, limit = _option(outer, "seconds"), _option(inner, "seconds")
+    if total is None or limit is None or limit <= total:
+        return None
+    return (
+        f"the inner timeout of {limit:g} s can never pass: the outer one ends the call after "
+        f"{total:g} s"
+    )
 
 
 def _rate_outside_retry(outer: Outer, inner: Inner) -> str | None:
@@ -107,7 +113,8 @@ def _swallowing_fallback(outer: Outer, inner: Inner) -> str | None:
     if (
         _named(outer) == "retry"
         and _named(inner) == "fallback"
-        and inner.options.fallback_on is None
+        and hasattr(inner, "options")
+        and _option(inner, "fallback_on") is None
     ):
         return (
             "the fallback inside retry answers every failure: retry can never fire; move it outside"
@@ -130,7 +137,7 @@ def _retry_over_retry(outer: Outer, inner: Inner) -> str | None:
 
 
 def _attempts(retry: Any) -> float:
-    attempts = retry.options.attempts
+    attempts = _option(retry, "attempts")
     return float("inf") if attempts is None else attempts
 
 
@@ -171,4 +178,14 @@ def warn_about_order(policy: str, stages: Sequence[Any]) -> None:
     """Issue a ``PolicyOrderWarning`` for every order that rarely does what was meant."""
     for finding in findings(stages):
         if finding.level is Level.WARNING:
-            warnings.warn(f"policy '{policy}': {finding.message}", PolicyOrderWarning, stacklevel=4)
+            msg = f"policy '{policy}': {finding.message}"
+            warnings.warn(msg, PolicyOrderWarning, stacklevel=_level_of_caller())
+
+
+def _level_of_caller() -> int:
+    """Return the ``stacklevel`` at which the user's code called into penstock."""
+    level, frame = 0, inspect.currentframe()
+    while frame is not None and frame.f_globals["__name__"].partition(".")[0] == "penstock":
+        level, frame = level + 1, frame.f_back
+    # One of them is this function's own.
+    return level

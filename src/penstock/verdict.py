@@ -7,7 +7,8 @@ reads the same verdict, and none has a filter of its own unless the user gives i
 from __future__ import annotations
 
 import enum
-import math
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from penstock.errors import ConfigError
@@ -167,7 +168,10 @@ OK = Verdict(VerdictKind.OK)
 
 
 def _checked_seconds(field: str, value: float | None) -> float | None:
-    if value is not None and not (math.isfinite(value) and value >= 0):
+    given: object = value
+    if given is None:
+        return None
+    if not isinstance(given, int | float) or not 0 <= given <= sys.float_info.max:
         msg = f"{field} must be a finite number of seconds, at least 0, or None; got {value!r}"
         raise ConfigError(msg)
     return value
@@ -179,6 +183,18 @@ class Signal(Exception):  # noqa: N818 - a request to the policy, not an error
     def __init__(self, reason: str | None = None) -> None:
         super().__init__(reason or type(self).__name__)
         self.reason = reason
+
+    def __reduce__(self) -> tuple[Callable[..., Signal], tuple[object, ...], dict[str, object]]:
+        """Let a signal travel between processes.
+
+        Exceptions are rebuilt by calling their class with ``args``, which is the message; signals
+        have other arguments, in an order of their own.
+        """
+        return _rebuilt, (type(self), self.args), vars(self)
+
+
+def _rebuilt(kind: type[Signal], args: tuple[object, ...]) -> Signal:
+    return kind.__new__(kind, *args)
 
 
 class CooldownResource(Signal):
