@@ -157,16 +157,17 @@ class _Batch:
 
     async def _read(self, source: AsyncIterator[Any]) -> None:
         number = 0
-        while not self._is_stopped:
+        while True:
             await self._slots.acquire()
             await self._room.acquire()
             try:
                 item = await anext(source)
             except StopAsyncIteration:
                 return
-            # A source may swallow the cancel that stopped the batch.
-            if not self._is_stopped:
-                self._start(self._make(number, item))
+            if self._is_stopped:
+                # The source has swallowed the cancel.
+                raise asyncio.CancelledError
+            self._start(self._make(number, item))
             number += 1
 
     async def _make(self, number: int, item: Any) -> None:
