@@ -167,11 +167,10 @@ class Verdict:
 OK = Verdict(VerdictKind.OK)
 
 
-def _checked_seconds(field: str, value: float | None) -> float | None:
-    given: object = value
-    if given is None:
+def _checked_seconds(field: str, value: object) -> float | None:
+    if value is None:
         return None
-    if not isinstance(given, int | float) or not 0 <= given <= sys.float_info.max:
+    if not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
         msg = f"{field} must be a finite number of seconds, at least 0, or None; got {value!r}"
         raise ConfigError(msg)
     return value
