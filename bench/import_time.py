@@ -98,7 +98,7 @@ def _added(
 
 def _environment() -> dict[str, str]:
     # What watches this process (coverage, development mode) does not belong to the children.
-    kept = ("PATH", "HOME", "SYSTEMROOT", "VIRTUAL_ENV", "LANG")
+    kept = ("PATH", "PYTHONPATH", "HOME", "SYSTEMROOT", "VIRTUAL_ENV", "LANG")
     return {name: os.environ[name] for name in kept if name in os.environ}
 
 
