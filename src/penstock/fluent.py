@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
@@ -13,13 +13,18 @@ from penstock.stage import Stage
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
     from pybreaker import CircuitBreaker
+    from tenacity.retry import retry_base
+    from tenacity.stop import stop_base
+    from tenacity.wait import wait_base
 
     from penstock.keywords import BreakerKeywords
     from penstock.stages.rate_limit import Rate
+    from penstock.stages.retry import Backoff
 
 __all__ = ["FluentStages"]
 
 Duration = float | timedelta
+Accept = Callable[[Any], bool | Awaitable[bool]]
 
 
 # Each stage is imported by the method that builds it: a program pays at its start for the stages
@@ -49,11 +54,11 @@ class FluentStages:
     def with_retry(
         self,
         attempts: int | None = None,
-        wait: Any = None,
+        wait: Duration | Backoff | wait_base | Callable[[int], float] | None = None,
         *,
-        retry_on: Any = None,
-        accept: Any = None,
-        stop: Any = None,
+        retry_on: Which | retry_base | None = None,
+        accept: Accept | Sequence[Accept] | None = None,
+        stop: Duration | stop_base | Callable[[int, float], bool] | None = None,
         on_retry: Callable[[int, Exception], object] | None = None,
         before_sleep: Callable[[Any], object] | None = None,
         max_server_delay: Duration | None = None,
@@ -65,14 +70,14 @@ class FluentStages:
         """
         from penstock.stages.retry import Retry, RetryOptions
 
+        # The options check them all, and are typed as what they store.
+        given = _given(wait=wait, max_server_delay=max_server_delay, accept=accept, stop=stop)
         options = RetryOptions(
             attempts=attempts,
             retry_on=retry_on,
-            accept=accept,
-            stop=stop,
             on_retry=on_retry,
             before_sleep=before_sleep,
-            **_given(wait=wait, max_server_delay=max_server_delay),
+            **given,
         )
         return self.with_stage(Retry(options, seed=seed))
 

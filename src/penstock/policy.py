@@ -12,11 +12,13 @@ from collections.abc import (
     Mapping,
 )
 from dataclasses import replace
+from datetime import timedelta
 from types import FunctionType, MethodType
-from typing import Any, ParamSpec, Self, TypeVar, overload
+from typing import Any, Literal, ParamSpec, Self, TypeVar, overload
 
 from penstock.binding import Pipeline, Settings, bind, context_of, observers_of
 from penstock.call import Call, CallContext, Cost
+from penstock.classify import Answer, Classifier
 from penstock.entering import Operation, enter
 from penstock.errors import ConfigError
 from penstock.events import Observer
@@ -64,9 +66,9 @@ class Policy(FluentStages, ManyCalls, Loadable):
         self,
         name: str = "policy",
         *,
-        classify: Any = None,
-        classify_result: Any = None,
-        discard: Callable[[Any], Any] | None = None,
+        classify: Classifier | None = None,
+        classify_result: Literal["http"] | Callable[[Any], Answer] | None = None,
+        discard: Callable[[Any], object] | None = None,
         observers: Iterable[Observer] = (),
     ) -> None:
         settings = Settings(name, classify, classify_result, discard, observers_of(observers))
@@ -123,7 +125,7 @@ class Policy(FluentStages, ManyCalls, Loadable):
     def using(
         self,
         *,
-        timeout: float | None = None,
+        timeout: float | timedelta | None = None,
         attempts: int | None = None,
         cost: Cost | None = None,
         priority: int | None = None,
@@ -137,7 +139,7 @@ class Policy(FluentStages, ManyCalls, Loadable):
         attempts win.
 
         Args:
-            timeout: Seconds for the whole call, above 0.
+            timeout: Seconds (or a timedelta) for the whole call, above 0.
             attempts: Most attempts, from 1.
             cost: Units for rate limits, at least 0, or units by limit name.
             priority: Whole number; higher is served first wherever calls wait.
