@@ -60,7 +60,7 @@ async def test_a_grant_in_the_step_in_which_patience_ends_is_kept(grant_first: b
         loop.call_at(5, lambda: wake(line.grant() or waiter))
         woken = await park_until_granted(waiter, 5)
     else:
-        parked = asyncio.create_task(park_until_granted(waiter, 5))
+        parked = asyncio.ensure_future(park_until_granted(waiter, 5))
         await asyncio.sleep(0)
         loop.call_at(5, lambda: wake(line.grant() or waiter))
         woken = await parked
@@ -76,7 +76,7 @@ async def test_a_cancelled_wait_leaves_the_waiter_to_its_caller() -> None:
     line, loop = WaitList(), asyncio.get_running_loop()
     assert isinstance(loop, VirtualTimeLoop)
     waiter = line.park()
-    task = asyncio.create_task(park_until_granted(waiter, 100))
+    task = asyncio.ensure_future(park_until_granted(waiter, 100))
     await asyncio.sleep(1)
 
     task.cancel()
@@ -91,7 +91,7 @@ async def test_waking_whoever_has_been_cancelled_does_nothing() -> None:
     """A grant and a cancel may come in one step, in either order."""
     line = WaitList()
     waiter = line.park()
-    task = asyncio.create_task(park_until_granted(waiter))
+    task = asyncio.ensure_future(park_until_granted(waiter))
     await asyncio.sleep(1)
 
     task.cancel()
@@ -107,7 +107,11 @@ def test_waking_whoever_waited_in_a_closed_loop_does_nothing() -> None:
     line = WaitList()
     waiter = line.park()
     loop = VirtualTimeLoop()
-    task = loop.create_task(park_until_granted(waiter))
+
+    async def park() -> bool:
+        return await park_until_granted(waiter)
+
+    task = loop.create_task(park())
     loop.call_later(1, loop.stop)
     loop.run_forever()
     task._log_destroy_pending = False

@@ -166,7 +166,7 @@ class Call:
         self.resource: Any = None
         self.meters: list[Meter] | None = None
         self.thread = get_ident()
-        self._judged: BaseException | None = None
+        self._judged = 0
 
     @property
     def operation(self) -> str:
@@ -199,15 +199,17 @@ class Call:
 
     def judge(self, failure: BaseException) -> Verdict:
         """Return the failure's verdict; it is classified once, whichever stage asks first."""
-        if self._judged is not failure or self.verdict is None:
+        if self._judged != id(failure) or self.verdict is None:
             self.verdict = self.context.classify(failure)
-            self._judged = failure
+            # Not the failure itself: its frames hold this call, and together they would be a cycle.
+            # It lives for as long as anybody asks about it; whoever drops it forgets the verdict.
+            self._judged = id(failure)
         return self.verdict
 
     def forget_verdict(self) -> None:
         """Drop the last verdict; whoever swallows a failure calls this."""
         self.verdict = None
-        self._judged = None
+        self._judged = 0
 
     def time_left(self, now: float) -> float | None:
         """Seconds until the deadline, below 0 when it has passed; None without one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from threading import get_ident
 from weakref import WeakSet
 
@@ -76,7 +76,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_running_loops)
 
 
-async def park_until_granted(waiter: Waiter, seconds: float | None = None) -> bool:
+def park_until_granted(waiter: Waiter, seconds: float | None = None) -> Awaitable[bool]:
     """Wait until ``wake(waiter)``; return False if ``seconds`` passed first.
 
     A False return and an exception (cancellation above all) leave the waiter as it is: the caller
@@ -85,9 +85,12 @@ async def park_until_granted(waiter: Waiter, seconds: float | None = None) -> bo
     loop = asyncio.get_running_loop()
     future: asyncio.Future[bool] = loop.create_future()
     waiter.signal = future
-    if seconds is None:
-        return await future
-    timer = loop.call_later(seconds, _give_up, future)
+    # The future itself: a coroutine round it would cost every waiter a frame.
+    return future if seconds is None else _with_patience(future, seconds)
+
+
+async def _with_patience(future: asyncio.Future[bool], seconds: float) -> bool:
+    timer = future.get_loop().call_later(seconds, _give_up, future)
     try:
         return await future
     finally:

@@ -44,7 +44,9 @@ class RateLine:
     def park(self, costs: Costs, priority: int) -> Waiter:
         """Stand in line."""
         waiter = self.machine.park(costs, priority)
-        self._arm(clock.now())
+        # Whoever stands behind somebody changes nothing about when the timer is due.
+        if self._timer is None or self.machine.waiting.head() is waiter:
+            self._arm(clock.now())
         return waiter
 
     async def wait_in_line(self, waiter: Waiter, seconds: float | None) -> Receipts | None:
@@ -56,6 +58,10 @@ class RateLine:
         except BaseException:
             self.leave(waiter)
             raise
+        return self.collect(waiter)
+
+    def collect(self, waiter: Waiter) -> Receipts | None:
+        """Return what was granted; None where patience ran out first."""
         # A grant in the very step in which patience ran out still counts.
         if self.machine.abandon(waiter):
             self.pump()

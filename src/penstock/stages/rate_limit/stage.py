@@ -10,7 +10,7 @@ from penstock.call import Call, Cost, enter_call, leave_call
 from penstock.errors import RateLimitedError
 from penstock.events import CallRejected, WaitEnded
 from penstock.options import checked_cost
-from penstock.parking import Home
+from penstock.parking import Home, park_until_granted
 from penstock.stage import Handler
 from penstock.stages.rate_limit.line import RateLine
 from penstock.stages.rate_limit.machine import Costs, RateLimitMachine, Receipts
@@ -151,10 +151,18 @@ class RateLimit:
         if receipts is not None:
             return receipts
         max_wait, left = self.options.max_wait, call.time_left(began)
-        wait = self._machine.estimate(began, costs, call.priority) - began
-        if (max_wait is not None and wait > max_wait) or (left is not None and wait >= left):
-            raise self._refuse(call, wait)
-        receipts = await self._line.wait_in_line(self._line.park(costs, call.priority), max_wait)
+        if max_wait is not None or left is not None:
+            wait = self._machine.estimate(began, costs, call.priority) - began
+            if (max_wait is not None and wait > max_wait) or (left is not None and wait >= left):
+                raise self._refuse(call, wait)
+        line = self._line
+        waiter = line.park(costs, call.priority)
+        try:
+            await park_until_granted(waiter, max_wait)
+        except BaseException:
+            line.leave(waiter)
+            raise
+        receipts = line.collect(waiter)
         if receipts is None:
             now = clock.now()
             raise self._refuse(call, self._machine.estimate(now, costs) - now)
