@@ -99,6 +99,15 @@ def test_an_error_arrives_as_it_was_sent(error: BaseException, how: str):
     assert _facts(arrived) == _facts(error)
 
 
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), "30", 10**400])
+def test_a_signal_takes_only_seconds_that_can_be_waited(seconds: Any):
+    """The mistake is seen where it is made, and not in the middle of a retry."""
+    with pytest.raises(ConfigError, match=r"CooldownResource\.seconds must be a finite number"):
+        CooldownResource(seconds)
+    with pytest.raises(ConfigError, match=r"TryAgain\.after must be a finite number"):
+        TryAgain(after=seconds)
+
+
 def test_every_error_that_can_be_imported_is_tried_above():
     """A new one has to be added here."""
     public = {getattr(penstock, name) for name in penstock.__all__}

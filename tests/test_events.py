@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from penstock import Policy, VerdictKind, events
-from penstock.events import Event
+from penstock import CallTimeoutError, CircuitOpenError, Policy, VerdictKind, events
+from penstock.events import CallEnded, Event
 from penstock.testing import EventLog, scripted, takes
 
 KINDS = [getattr(events, name) for name in events.__all__ if name not in ("Event", "Observer")]
@@ -70,6 +70,32 @@ def test_an_event_is_made_by_name_alone(kind: type[Event]):
         kind("search", 1.0)  # type: ignore[misc]
     assert kind.__doc__
     assert not kind.__doc__.startswith(f"{kind.__name__}(")
+
+
+@pytest.mark.parametrize(
+    ("script", "outcome", "error_type"),
+    [
+        ("done", "success", None),
+        (KeyError("k"), "failure", "KeyError"),
+        (CircuitOpenError("open"), "rejected", "CircuitOpenError"),
+        (CallTimeoutError("late"), "timeout", "CallTimeoutError"),
+        (TimeoutError("the operation's own"), "failure", "TimeoutError"),
+        (asyncio.CancelledError(), "cancelled", "CancelledError"),
+    ],
+    ids=repr,
+)
+async def test_the_end_of_a_call_says_how_it_ended(
+    script: Any, outcome: str, error_type: str | None
+):
+    """In one of five words, with the type of the error that its caller got."""
+    log = EventLog()
+    policy = Policy(observers=[log])
+
+    await asyncio.gather(policy.call(scripted(takes(2, script))), return_exceptions=True)
+
+    ended = log.only(CallEnded)
+    assert (ended.outcome, ended.error_type) == (outcome, error_type)
+    assert (ended.attempts, ended.duration) == (1, 2)
 
 
 async def test_the_events_of_a_call_tell_its_whole_story_without_its_arguments():

@@ -356,6 +356,14 @@ async def test_a_refused_result_that_is_not_answered_reaches_the_caller_as_it_is
     assert discarded == []
 
 
+async def test_without_a_discard_a_refused_result_is_simply_dropped():
+    """Not everything has to be closed."""
+    assert (
+        await Policy(classify_result=_refuses_negative).with_fallback(value=0).call(scripted(-5))
+        == 0
+    )
+
+
 async def test_an_async_discard_is_awaited():
     """Closing a response takes a moment."""
     discard = scripted(takes(2))
