@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 __all__ = [
     "Lingering",
     "PlainOperation",
-    "behind_partials",
+    "innermost",
     "is_async_generator_function",
     "name_of",
     "returns_awaitable",
@@ -38,16 +38,16 @@ _LOOP_NAMES = {"create_future", "create_task", "ensure_future", "get_running_loo
 _NO_LOOP = ("no running event loop", "no current event loop", "Non-thread-safe operation")
 
 
-def behind_partials(fn: Any) -> Any:
-    """Return what is called in the end, where ``fn`` is a partial."""
-    while isinstance(fn, partial):
-        fn = fn.func
+def innermost(fn: Any) -> Any:
+    """Return what is called in the end, where ``fn`` is a partial or a bound method."""
+    while isinstance(fn, partial | MethodType):
+        fn = fn.func if isinstance(fn, partial) else fn.__func__
     return fn
 
 
 def name_of(fn: Any) -> str:
     """Return a callable's qualified name, for people to read."""
-    inner = behind_partials(fn)
+    inner = innermost(fn)
     name = getattr(inner, "__qualname__", None)
     return name if isinstance(name, str) else type(inner).__qualname__
 
@@ -188,7 +188,7 @@ def _close_result(future: asyncio.Future[Any]) -> None:
 
 
 def _what_is_called(fn: Any) -> tuple[Any, ...]:
-    inner = behind_partials(fn)
+    inner = innermost(fn)
     # The ``__call__`` of a class is not what calling the class does.
     return (inner,) if isinstance(inner, type) else (inner, getattr(inner, "__call__", None))  # noqa: B004 - asks what it is
 
@@ -197,7 +197,7 @@ def _looks_async(fn: Any) -> bool:
     # Evidence, corrected by what it returns: a decorated coroutine function (SDK methods are), or
     # code that uses the running loop.
     try:
-        inner = inspect.unwrap(behind_partials(fn), stop=_is_innermost)
+        inner = inspect.unwrap(innermost(fn), stop=_is_innermost)
     except ValueError:
         # Wrapped in itself.
         return False
@@ -214,11 +214,10 @@ def _is_innermost(fn: Any) -> bool:
 def _identity(fn: Any) -> Any:
     # A lambda is a new object each time it is evaluated and keeps its code; a decorated function
     # shares its code with everything under the same decorator and is told apart by itself.
-    while isinstance(fn, partial | MethodType):
-        fn = fn.func if isinstance(fn, partial) else fn.__func__
-    if isinstance(fn, FunctionType) and not hasattr(fn, "__wrapped__"):
-        return fn.__code__
-    return fn
+    inner = innermost(fn)
+    if isinstance(inner, FunctionType) and not hasattr(inner, "__wrapped__"):
+        return inner.__code__
+    return inner
 
 
 def _was_awaitable(key: Any, fn: Any) -> bool:

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from penstock.operation import behind_partials, is_async_generator_function, name_of
+from penstock.operation import innermost, is_async_generator_function, name_of
 
 __all__ = ["wrap"]
 
@@ -47,7 +47,7 @@ def wrap(run: Run, policy: str, fn: Any) -> Any:
 
 def _look_like(wrapped: Any, fn: Any) -> None:
     generic = inspect.signature(wrapped)
-    inner = behind_partials(fn)
+    inner = innermost(fn)
     wrapped.__qualname__ = name_of(inner)
     wrapped.__name__ = wrapped.__qualname__.rpartition(".")[2]
     # A function's attributes are labels that frameworks look for. An object's are its own affair: a
