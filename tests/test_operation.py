@@ -288,6 +288,7 @@ async def test_a_class_with_an_async_call_is_called_as_a_class():
     assert not is_async_generator_function(type("C", (), {"__call__": _numbers}))
 
 
+@pytest.mark.integration
 async def test_a_proxy_that_has_every_attribute_is_a_plain_function():
     """An XML-RPC method claims to be wrapped, and to have a code and a name."""
     with ServerProxy("http://127.0.0.1:9/") as proxy:
@@ -482,6 +483,7 @@ async def _until(condition: Callable[[], bool]) -> None:
     raise AssertionError("it never came true")
 
 
+@pytest.mark.integration
 @pytest.mark.real_time
 async def test_who_is_cancelled_leaves_at_once_and_the_permit_stays_until_the_thread_ends():
     """A thread cannot be cancelled: what it uses is still in use."""
@@ -503,6 +505,7 @@ async def test_who_is_cancelled_leaves_at_once_and_the_permit_stays_until_the_th
     assert policy.snapshot()["stages"][0]["in_flight"] == 0
 
 
+@pytest.mark.integration
 @pytest.mark.real_time
 async def test_an_attempt_that_timed_out_in_a_thread_keeps_its_permit_too():
     """With retry outside, the next attempt waits for it or is refused."""
@@ -517,6 +520,7 @@ async def test_an_attempt_that_timed_out_in_a_thread_keeps_its_permit_too():
     await _until(lambda: policy.snapshot()["stages"][0]["in_flight"] == 0)
 
 
+@pytest.mark.integration
 @pytest.mark.real_time
 async def test_what_was_queued_for_a_thread_never_runs_once_it_is_given_up(
     one_thread: Callable[[], None],
@@ -541,6 +545,7 @@ async def test_what_was_queued_for_a_thread_never_runs_once_it_is_given_up(
     assert second.calls == 0
 
 
+@pytest.mark.integration
 @pytest.mark.real_time
 @pytest.mark.parametrize(
     "result",

@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import atexit
 import concurrent.futures
-import inspect
 import os
 import threading
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from penstock.errors import PolicyError
 
@@ -110,24 +109,69 @@ def run_sync(
         msg = "run_sync was called inside a running event loop; use: await policy.call(...)"
         raise PolicyError(msg)
     loop = _background.get() if home is None else home
-    main = start()
+    waiting = _Waiting(start(), loop)
     try:
-        future = asyncio.run_coroutine_threadsafe(main, loop)
-        return _result_of(future, loop)
-    finally:
-        # A loop that was closed in between has not even begun.
-        if inspect.getcoroutinestate(main) == inspect.CORO_CREATED and loop.is_closed():
-            main.close()
+        loop.call_soon_threadsafe(waiting.begin)
+        return waiting.result()
+    except BaseException:
+        waiting.leave()
+        raise
 
 
-def _result_of(future: concurrent.futures.Future[R], loop: asyncio.AbstractEventLoop) -> R:
-    try:
-        while not concurrent.futures.wait([future], _LOOK_EVERY).done:
-            if loop.is_closed():
+class _Waiting(Generic[R]):
+    """A call that one thread waits for while the loop of another runs it.
+
+    ``asyncio.run_coroutine_threadsafe`` cannot be cancelled when Ctrl-C comes before it returns,
+    and lets an exit that the operation raises end the loop under everybody else.
+    """
+
+    def __init__(self, main: Coroutine[Any, Any, R], loop: asyncio.AbstractEventLoop) -> None:
+        self._main = main
+        self._loop = loop
+        self._task: asyncio.Task[None] | None = None
+        self._is_left = False
+        self._outcome: concurrent.futures.Future[R] = concurrent.futures.Future()
+
+    def begin(self) -> None:
+        """Start the call; in the loop's thread."""
+        if self._is_left:
+            self._main.close()
+            return
+        self._task = self._loop.create_task(self._run())
+        self._task.add_done_callback(self._ended)
+
+    def result(self) -> R:
+        """Wait for the call and return its result."""
+        while not concurrent.futures.wait([self._outcome], _LOOK_EVERY).done:
+            if self._loop.is_closed():
                 msg = "run_sync: the event loop that the policy's stages live in was closed"
                 raise PolicyError(msg)
-        return future.result()
-    finally:
-        # Nothing happens if it is done; else this thread was interrupted, by Ctrl-C for example.
-        if not loop.is_closed():
-            future.cancel()
+        return self._outcome.result()
+
+    def leave(self) -> None:
+        """Cancel the call if it has not ended: the thread was interrupted, or the loop is gone."""
+        if self._outcome.done():
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._give_up)
+        except RuntimeError:
+            # Closed. What has not begun never will, and Python would complain about it.
+            if self._task is None:
+                self._main.close()
+
+    def _give_up(self) -> None:
+        self._is_left = True
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        try:
+            self._outcome.set_result(await self._main)
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            self._outcome.set_exception(error)
+
+    def _ended(self, _task: asyncio.Task[None]) -> None:
+        if not self._outcome.done():
+            # Cancelled before its first step.
+            self._main.close()
+            self._outcome.set_exception(asyncio.CancelledError())
