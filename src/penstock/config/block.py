@@ -59,7 +59,7 @@ class Block:
     @cached_property
     def fields(self) -> dict[str, Form]:
         """The form of each field, in the order of the class."""
-        rules = rules_of(self.options)
+        rules = rules_of(cast("Any", self.options))
         hints = get_type_hints(self.options, include_extras=True)
         docs = described(self.options)
         forms: dict[str, Form] = {}

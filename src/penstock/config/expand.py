@@ -10,6 +10,7 @@ from typing import Any, cast
 from penstock.config.compose import MOST_DEPTH, MOST_NODES, Stop
 from penstock.config.problems import Loc, Mistake, Reference, looks_secret, shown
 from penstock.config.sink import Sink
+from penstock.options import is_mapping
 
 __all__ = ["Expander"]
 
@@ -50,8 +51,8 @@ class Expander:
             self._stop(loc[:3], f"more than {MOST_NODES} values")
         if len(loc) > MOST_DEPTH:
             self._stop(loc[:3], f"nested more than {MOST_DEPTH} levels deep")
-        if isinstance(data, Mapping):
-            return self._mapping(cast("Mapping[Any, Any]", data), loc)
+        if is_mapping(data):
+            return self._mapping(data, loc)
         if isinstance(data, list | tuple):
             items = cast("list[Any]", data)
             return [self.expand(item, (*loc, place)) for place, item in enumerate(items)]

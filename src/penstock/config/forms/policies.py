@@ -6,6 +6,7 @@ from typing import Any, Protocol, cast
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
+from pydantic_core.core_schema import ValidationInfo
 
 from penstock.config.forms.base import Form, Json
 
@@ -44,7 +45,7 @@ class PolicyName(Form):
         del handler
         return core_schema.with_info_plain_validator_function(self._look_up)
 
-    def _look_up(self, value: Any, info: core_schema.ValidationInfo) -> Any:
+    def _look_up(self, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, str):
             return cast("OtherPolicies", info.context).policy(value)
         return self.read(value)
