@@ -15,6 +15,8 @@ from penstock.call import Call, CallContext, Meter, Overrides, RefusedResult
 from penstock.events import CallStarted, Event, RetryScheduled
 from penstock.testing import EventLog, scripted, takes
 
+pytestmark = pytest.mark.virtual_time
+
 
 class Judge:
     """A classifier that counts how often it is asked."""

@@ -29,6 +29,8 @@ from penstock import (
 )
 from penstock.testing import scripted, takes
 
+pytestmark = pytest.mark.virtual_time
+
 REJECTIONS = (
     CircuitOpenError,
     RateLimitedError,

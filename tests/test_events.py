@@ -15,6 +15,8 @@ from penstock import CallTimeoutError, CircuitOpenError, Policy, VerdictKind, ev
 from penstock.events import CallEnded, Event
 from penstock.testing import EventLog, scripted, takes
 
+pytestmark = pytest.mark.virtual_time
+
 KINDS = [getattr(events, name) for name in events.__all__ if name not in ("Event", "Observer")]
 
 

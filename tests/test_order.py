@@ -13,6 +13,8 @@ from penstock.order import RULES, Level, findings, refuse_misordered
 from penstock.stages.concurrency import Concurrency, ConcurrencyOptions
 from penstock.testing import scripted
 
+pytestmark = pytest.mark.virtual_time
+
 
 class Rotation:
     """Stands in for the rotation stage, of which the rules know the name alone."""

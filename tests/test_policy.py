@@ -24,6 +24,8 @@ from penstock.events import CallEnded, CallStarted
 from penstock.stages.concurrency import Concurrency, ConcurrencyOptions
 from penstock.testing import EventLog, scripted, takes
 
+pytestmark = pytest.mark.virtual_time
+
 
 def _whole() -> Policy:
     return (

@@ -9,6 +9,8 @@ import pytest
 from penstock import CallTimeoutError, CircuitOpenError, Policy
 from penstock.testing import Sweep, cancel_sweep, scripted, takes
 
+pytestmark = pytest.mark.virtual_time
+
 
 async def test_timeouts_open_the_circuit():
     """Given two calls that time out, then the third is refused at once."""

@@ -10,6 +10,8 @@ import pytest
 from penstock import BudgetExhaustedError, CallTimeoutError, ConfigError, Policy
 from penstock.testing import Sweep, cancel_sweep, scripted, takes
 
+pytestmark = pytest.mark.virtual_time
+
 
 async def test_all_attempts_are_made_before_the_fallback_answers():
     """Given three attempts, then the substitute comes after the third."""

@@ -12,6 +12,8 @@ from penstock import CallTimeoutError, CircuitOpenError, CooldownResource, Polic
 from penstock.events import AttemptStarted, CallEnded, RetryScheduled, WaitEnded
 from penstock.testing import EventLog, Sweep, cancel_sweep, scripted, takes
 
+pytestmark = pytest.mark.virtual_time
+
 
 def _five(**settings: Any) -> Policy:
     return (

@@ -10,6 +10,8 @@ import pytest
 from penstock import ConcurrencyLimitedError, Policy
 from penstock.testing import Sweep, cancel_sweep, scripted, takes
 
+pytestmark = pytest.mark.virtual_time
+
 
 def _most_in_one_second(times: list[float]) -> int:
     return max(sum(start <= other < start + 1 for other in times) for start in times)

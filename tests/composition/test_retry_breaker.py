@@ -9,6 +9,8 @@ import pytest
 from penstock import CallTimeoutError, CircuitOpenError, CooldownResource, Policy
 from penstock.testing import Sweep, cancel_sweep, scripted, takes
 
+pytestmark = pytest.mark.virtual_time
+
 
 async def test_the_breaker_sees_every_attempt():
     """Given three failures, then one call with three attempts opens the circuit."""

@@ -10,6 +10,8 @@ from penstock import ConcurrencyLimitedError, Policy
 from penstock.order import Level, findings
 from penstock.testing import Sweep, cancel_sweep, scripted, takes
 
+pytestmark = pytest.mark.virtual_time
+
 
 async def test_the_permit_is_given_back_before_the_back_off():
     """Given one permit, when an attempt has failed, then another call runs during its pause."""

@@ -15,6 +15,8 @@ from penstock import (
 )
 from penstock.testing import Sweep, cancel_sweep, scripted, takes
 
+pytestmark = pytest.mark.virtual_time
+
 
 async def test_each_attempt_pays_the_rate():
     """Given one start a second, when two attempts fail, then the third starts in the third."""

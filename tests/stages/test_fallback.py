@@ -25,6 +25,8 @@ from penstock.stages.fallback import MISSING, Fallback, FallbackOptions
 from penstock.stages.fallback.machine import FallbackMachine
 from penstock.testing import EventLog, Sweep, cancel_sweep, run, scripted, takes
 
+pytestmark = pytest.mark.virtual_time
+
 # --- options ---------------------------------------------------------------------------------
 
 
