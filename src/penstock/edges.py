@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from penstock.call import Call, RefusedResult
-from penstock.classify import Classifier, advised, as_verdict, chain, classify_result
+from penstock.classify import Classifier, Guarded, chain, classify_result
 from penstock.errors import ConfigError
 from penstock.matching import is_async_callable
 from penstock.stage import Handler
@@ -16,8 +14,6 @@ from penstock.streaming import StreamOperation
 from penstock.verdict import Verdict, VerdictKind
 
 __all__ = ["failure_classifier", "judging", "result_classifier", "start", "unwrapping"]
-
-_log = logging.getLogger("penstock")
 
 
 def start(call: Call) -> Coroutine[Any, Any, Any]:
@@ -80,36 +76,4 @@ def result_classifier(how: Any) -> Callable[[Any], Verdict | None]:
     if not callable(how) or is_async_callable(how):
         msg = f"policy: 'classify_result' must be 'http' or a plain function(result); got {how!r}"
         raise ConfigError(msg)
-    return _OwnJudge(how)
-
-
-class _OwnJudge:
-    """The user's ``classify_result``, which cannot take a result away by a mistake of its own."""
-
-    __slots__ = ("_judge", "_name", "_reported")
-
-    def __init__(self, judge: Callable[[Any], object]) -> None:
-        self._judge = judge
-        self._name = getattr(judge, "__qualname__", type(judge).__qualname__)
-        self._reported = False
-
-    def __call__(self, result: Any) -> Verdict | None:
-        try:
-            answer = self._judge(result)
-        except Exception as mistake:  # noqa: BLE001 - it must not take the result's place
-            self._report(f"classifier '{self._name}' raised {type(mistake).__name__}")
-            return None
-        try:
-            verdict = as_verdict(answer, self._name)
-        except ConfigError as mistake:
-            self._report(str(mistake))
-            return None
-        if verdict is None or verdict is answer or verdict.kind is VerdictKind.OK:
-            return verdict
-        return advised(verdict, result, time.time)
-
-    def _report(self, what: str) -> None:
-        # Without a traceback: it would show the error's own text, which may hold keys.
-        if not self._reported:
-            self._reported = True
-            _log.warning("%s; the result is taken as good", what)
+    return Guarded(how, "the result is taken as good")
