@@ -142,6 +142,9 @@ async def test_a_custom_stage_may_be_any_callable_that_returns_an_awaitable():
         policy = policy.with_stage(stage)
 
     assert await policy.call(scripted("x")) == "f(o(m(p(x))))"
+    # A call can be made a task, whatever its outermost stage returns.
+    outermost = Policy().with_stage(future)
+    assert await asyncio.create_task(outermost.call(scripted("x"))) == "x"
     assert repr(policy) == "<Policy 'policy': function, Stage, method, partial, future>"
     assert json.dumps(policy.fresh().snapshot())
 
