@@ -69,11 +69,21 @@ class _BackgroundLoop:
 
 
 def _serve(loop: asyncio.AbstractEventLoop, end: asyncio.Event) -> None:
-    async def until_end() -> None:
-        await end.wait()
+    try:
+        loop.run_until_complete(_until(end))
+    finally:
+        loop.close()
 
-    with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        runner.run(until_end())
+
+async def _until(end: asyncio.Event) -> None:
+    # What ``asyncio.Runner`` does at its end, but for the worker threads: it would start one more
+    # to wait for them, which Python 3.12 refuses as the process ends, and they have ended by then.
+    await end.wait()
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_asyncgens()
 
 
 def running_home(stages: Sequence[Any]) -> asyncio.AbstractEventLoop | None:

@@ -61,7 +61,10 @@ def _look_like(wrapped: Any, fn: Any) -> None:
     )
     wrapped.__wrapped__ = fn
     try:
-        wrapped.__signature__ = inspect.signature(fn)
+        # Of an object its ``__call__`` is asked: Python 3.12 would call whatever a proxy has for a
+        # signature.
+        called = fn if is_function or fn is not inner else fn.__call__
+        wrapped.__signature__ = inspect.signature(called)
     except (TypeError, ValueError):
         # Some built-in callables have none to copy, and without this one they would be asked.
         wrapped.__signature__ = generic
