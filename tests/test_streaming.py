@@ -204,10 +204,18 @@ class WithFieldClose(Plain):
     close = "at five"
 
 
+class AlsoAwaitable(Plain):
+    """Could be awaited too, for something else."""
+
+    def __await__(self) -> Any:
+        raise AssertionError("read it instead")
+
+
 @pytest.mark.parametrize(
     ("kind", "closings"),
     [
         (Plain, []),
+        (AlsoAwaitable, []),
         (WithAclose, ["aclose"]),
         (WithAsyncClose, ["close"]),
         (WithPlainClose, ["close"]),
@@ -595,10 +603,10 @@ async def test_a_stream_that_is_dropped_gives_back_what_it_held():
 async def test_a_reader_that_is_closed_while_it_waits_closes_the_stream():
     """A coroutine that nobody awaits any more gets a GeneratorExit in its wait."""
     policy, holder = _held()
-    source = Source([1, 2], pause=5)
+    stream = policy.stream(Source([1, 2], pause=5))
 
     async def reader() -> None:
-        async with policy.stream(source) as items:
+        async with stream as items:
             await anext(items)
 
     coroutine = reader()
@@ -624,6 +632,32 @@ async def test_a_generator_over_a_stream_closes_it_when_it_is_closed():
     await generator.aclose()
 
     assert source.closed == holder.released == 1
+
+
+async def test_a_stream_that_is_closed_in_another_context_is_closed_in_peace():
+    """By the collector, or by the loop that ends a generator somebody has left."""
+    policy = Policy().with_rate(100, cost=2).with_concurrency(1)
+
+    async def numbers() -> AsyncIterator[int]:
+        async with policy.stream(Source([1, 2])) as items:
+            async for item in items:
+                yield item
+
+    async def leave() -> None:
+        async for _ in numbers():
+            break
+
+    async def drop(streams: list[Any]) -> None:
+        streams.clear()
+
+    await leave()
+    await asyncio.sleep(1)
+    assert policy.snapshot()["stages"][1]["in_flight"] == 0
+
+    streams: list[Any] = [policy.stream(Source([1, 2]))]
+    await streams[0].__aenter__()
+    await asyncio.create_task(drop(streams))
+    assert policy.snapshot()["stages"][1]["in_flight"] == 0
 
 
 async def test_no_reference_cycle_is_left_by_a_stream():
@@ -822,45 +856,50 @@ async def test_a_fallbacks_value_is_read_as_the_items(value: Any, items: list[in
 
 @pytest.mark.parametrize("value", ["sorry", b"sorry", {"a": 1}, 5])
 async def test_a_fallbacks_value_without_items_is_refused(value: Any):
-    """A text is not taken for its letters."""
+    """A text is not taken for its letters; the block is not run."""
+    stream = Policy().with_fallback(value=value).stream(Source([ConnectionError("down")]))
+
     name = type(value).__name__
     with pytest.raises(PolicyError, match=f"answered with {name}; answer it with a list"):
-        await _answer(value=value)
+        await stream.__aenter__()
 
 
 async def test_what_answers_a_stream_is_closed_when_it_is_left():
-    """By a break, an error, a cancel and at its end."""
-    substitutes: list[Source] = []
+    """By a break, an error, a cancel and at its end; not when the collector comes by."""
+    substitutes: list[tuple[Source, Any]] = []
 
-    def substitute(failure: Exception) -> AsyncIterator[int]:
-        substitutes.append(Source([7, 8, 9]))
-        return substitutes[-1]()
+    def substitute(failure: Exception) -> Any:
+        source = Source([7, 8, 9])
+        substitutes.append((source, source()))
+        return substitutes[-1][1]
 
     policy = Policy().with_fallback(substitute)
 
-    async def reader(how: str) -> list[int]:
-        read = []
-        async with policy.stream(Source([ConnectionError("down")])) as items:
+    async def read(stream: Any, how: str) -> list[int]:
+        found = []
+        async with stream as items:
             async for item in items:
-                read.append(item)
+                found.append(item)
                 if how == "break":
                     break
                 if how == "error":
                     raise KeyError(how)
-                await asyncio.sleep(5)
-        return read
+                if how == "cancel":
+                    _current().cancel()
+                await asyncio.sleep(0)
+        return found
 
-    assert await reader("break") == [7]
-    with pytest.raises(KeyError):
-        await reader("error")
-    task = asyncio.create_task(reader("cancel"))
-    await asyncio.sleep(1)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert await reader("to the end") == [7, 8, 9]
+    for how, raised in (("break", None), ("error", KeyError), ("cancel", asyncio.CancelledError)):
+        stream: Any = policy.stream(Source([ConnectionError("down")]))
+        task = asyncio.create_task(read(stream, how))
+        await asyncio.wait([task])
+        assert (asyncio.CancelledError if task.cancelled() else type(task.exception())) == (
+            raised or type(None)
+        )
+        assert substitutes[-1][0].closed == 1
 
-    assert [source.closed for source in substitutes] == [1] * 4
+    assert await read(policy.stream(Source([ConnectionError("down")])), "end") == [7, 8, 9]
+    assert substitutes[-1][0].closed == 1
 
 
 async def test_an_error_of_what_answers_reaches_the_reader():

@@ -257,7 +257,12 @@ def enter_call(call: Call) -> Token[Call]:
 
 def leave_call(token: Token[Call]) -> None:
     """Make the call before it the current one again."""
-    _current.reset(token)
+    try:
+        _current.reset(token)
+    except ValueError:
+        # A stream was left to the collector, which closes it in another context: the one in which
+        # this call was current is gone, or has no use for it.
+        return
 
 
 def current_call() -> Call:

@@ -196,7 +196,7 @@ class PolicyStream(Generic[T]):
             raise PolicyError(msg)
         self._pipeline = _Pipeline(self._run())
         self._first = await self._pipeline.run()
-        if self._first is _END and self._pipeline.result is not None:
+        if self._pipeline.result is not None:
             self._substitute = _items_of(self._pipeline.result)
             self._first = await _next(self._substitute)
         return self
@@ -262,7 +262,7 @@ class PolicyStream(Generic[T]):
 
 
 async def _opened(source: Any) -> Any:
-    # What is both (an aiohttp-like response, for example) is read, not awaited.
+    # What is both is read: awaited it may bring something else (a gRPC call brings its end).
     if inspect.isawaitable(source) and not hasattr(source, "__aiter__"):
         return await source
     return source
