@@ -202,13 +202,18 @@ class Call:
         if self._judged != id(failure) or self.verdict is None:
             self.verdict = self.context.classify(failure)
             # Not the failure itself: its frames hold this call, and together they would be a cycle.
-            # It lives for as long as anybody asks about it; whoever drops it forgets the verdict.
+            # It lives for as long as anybody asks about it; whoever drops it forgets the verdict,
+            # and stages of the user's, which may not know that, are bound with ``doubt_verdict``.
             self._judged = id(failure)
         return self.verdict
 
     def forget_verdict(self) -> None:
         """Drop the last verdict; whoever swallows a failure calls this."""
         self.verdict = None
+        self._judged = 0
+
+    def doubt_verdict(self) -> None:
+        """Have the next failure judged anew, whatever it is; the verdict can still be read."""
         self._judged = 0
 
     def time_left(self, now: float) -> float | None:

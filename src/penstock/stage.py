@@ -69,8 +69,8 @@ def compose(stages: Sequence[Stage], innermost: Handler) -> Handler:
 def _bind(stage: Stage, call_next: Handler) -> Handler:
     # The bound method is looked up once; calling the instance would look it up on every call.
     run: Any = stage if inspect.isfunction(stage) else stage.__call__
-    if not inspect.iscoroutinefunction(run):
-        return _awaiting(run, call_next)
+    if type(stage).__module__.partition(".")[0] != "penstock":
+        return _bind_custom(run, call_next)
 
     def handler(call: Call) -> Coroutine[Any, Any, Any]:
         return run(call, call_next)  # type: ignore[no-any-return]  # a coroutine function's answer
@@ -78,9 +78,19 @@ def _bind(stage: Stage, call_next: Handler) -> Handler:
     return handler
 
 
-def _awaiting(run: Callable[[Call, Handler], Awaitable[Any]], call_next: Handler) -> Handler:
-    # A stage may return any awaitable; a handler returns a coroutine, so that a call can be a task.
+def _bind_custom(run: Callable[[Call, Handler], Awaitable[Any]], call_next: Handler) -> Handler:
+    # A stage of the user's may drop a failure and go on. Whatever fails then can take its place in
+    # memory, and would be taken for it.
+    def call_anew(call: Call) -> Coroutine[Any, Any, Any]:
+        call.doubt_verdict()
+        return call_next(call)
+
+    # It may return any awaitable; a handler returns a coroutine, so that a call can be a task.
     async def handler(call: Call) -> Any:
-        return await run(call, call_next)
+        try:
+            return await run(call, call_anew)
+        except BaseException:
+            call.doubt_verdict()
+            raise
 
     return handler
