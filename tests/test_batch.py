@@ -8,6 +8,7 @@ import gc
 import itertools
 import logging
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
@@ -648,12 +649,16 @@ async def test_a_bar_is_drawn_and_taken_down(
 ):
     """Of a batch with a length and of one without."""
     items: Any = range(3) if has_total else iter(range(3))
+    threads = set(threading.enumerate())
 
     assert await batch(Policy(), _double, items, progress=True) == [0, 2, 4]
     with pytest.raises(KeyError):
         await batch(Policy(), scripted(KeyError), range(3), progress=True)
 
     assert "Traceback" not in "".join(capsys.readouterr())
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(5)
+        assert not thread.is_alive()
 
 
 async def test_a_bar_shows_how_many_of_how_many():

@@ -376,7 +376,11 @@ def test_the_end_of_the_process_leaves_no_warning():
             return "quick"
 
         async def lines():
-            yield 1
+            try:
+                yield 1
+            finally:
+                await asyncio.sleep(0)
+                print("closed", flush=True)
 
         async def leave_a_generator_open():
             global kept
@@ -389,7 +393,7 @@ def test_the_end_of_the_process_leaves_no_warning():
         time.sleep(0.3)
     """)
 
-    assert printed.split("\n") == ["quick plain", "began", "cleaned up", ""]
+    assert printed.split("\n") == ["quick plain", "began", "cleaned up", "closed", ""]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
@@ -397,6 +401,7 @@ def test_after_a_fork_the_child_has_a_loop_of_its_own():
     """The parent's thread is not there; what its calls held is not held in the child."""
     printed = _python("""
         import warnings
+        from penstock.sync import _background
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: fork with threads
 
         policy = (
@@ -419,7 +424,8 @@ def test_after_a_fork_the_child_has_a_loop_of_its_own():
         began.wait()
         sys.stdout.flush()
 
-        child = os.fork()
+        with _background._lock:  # as another thread may do at this moment
+            child = os.fork()
         if child == 0:
             print("child:", policy.run_sync(quick), flush=True)
             print("child:", asyncio.run(policy.fresh().call(quick)), flush=True)

