@@ -109,6 +109,22 @@ def test_each_loop_has_its_timeouts(loops: str):
 
 
 @pytest.mark.parametrize("loops", LOOPS)
+def test_a_timer_that_was_never_due_does_not_count_in_the_next_loop(loops: str):
+    """It was armed in a loop that ended before it: the next loop arms one of its own."""
+    policy, factories = Policy().with_timeout(0.02), itertools.cycle(LOOPS[loops])
+
+    async def in_time() -> None:
+        await policy.call(scripted("done"))
+
+    async def too_late() -> None:
+        with pytest.raises(CallTimeoutError):
+            await policy.call(scripted(takes(5)))
+
+    _run(next(factories), in_time())
+    _run(next(factories), too_late())
+
+
+@pytest.mark.parametrize("loops", LOOPS)
 def test_what_was_counted_in_one_loop_counts_in_the_next(loops: str):
     """Failures, starts and payments are facts about the service, not about the loop."""
     policy = Policy().with_budget().with_retry(2, wait=0).with_breaker(failures=9)
@@ -282,6 +298,30 @@ def test_two_running_loops_work_or_are_told_what_to_do(name: str, loops: str):
 
     assert _run(asyncio.new_event_loop, afterwards()) == "served"
     assert _balance(policy) == {}
+
+
+# Fallback and retry hold nothing for anybody else; a pybreaker has a lock of its own.
+SHARED_BY_LOOPS = {"fallback", "retry", "pybreaker"}
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_second_loop_is_refused_at_its_first_call_where_it_could_do_harm(name: str):
+    """Also by a stage in which it would not even have to wait."""
+    policy = POLICIES[name]()
+
+    async def second() -> str:
+        return await policy.call(scripted("second"))
+
+    async def main() -> str:
+        await policy.call(scripted("first"))
+        return await asyncio.to_thread(_run, asyncio.new_event_loop, second())
+
+    if name in SHARED_BY_LOOPS:
+        assert _run(asyncio.new_event_loop, main()) == "second"
+    else:
+        with pytest.raises(PolicyError, match=r"another running event loop.*policy\.fresh\(\)"):
+            _run(asyncio.new_event_loop, main())
 
 
 @pytest.mark.integration
