@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import current_task
 from typing import Any, Self
 
 from penstock import clock
@@ -44,7 +45,16 @@ class Timeout:
         at = now + seconds
         if outer is not None and outer <= at:
             return await self._under_outer_deadline(call, call_next, outer, now)
-        watch = self._watch(call, at, now)
+        home = self.home
+        # Naming the loop spares Python 3.11 a costly look for the running one. It is that one: a
+        # loop that is running a task in this thread.
+        task = current_task(home.loop) if call.thread == home.thread else None
+        if task is None:
+            task = self._move_in(call)
+        watch = Watch(at, call, task, task.cancelling())
+        self._machine.add(watch)
+        if self._timer is None or at < self._armed_for:
+            self._arm(at, now)
         call.deadline = at
         try:
             return await call_next(call)
@@ -74,19 +84,6 @@ class Timeout:
             raise self._timed_out(call, 0.0)
         return await call_next(call)
 
-    def _watch(self, call: Call, at: float, now: float) -> Watch:
-        home = self.home
-        # Naming the loop spares Python 3.11 a costly look for the running one. It is that one: a
-        # loop that is running a task in this thread.
-        task = asyncio.current_task(home.loop) if call.thread == home.thread else None
-        if task is None:
-            task = self._move_in(call)
-        watch = Watch(at, call, task, task.cancelling())
-        self._machine.add(watch)
-        if self._timer is None or at < self._armed_for:
-            self._arm(at, now)
-        return watch
-
     def _take_back(self, watch: Watch) -> bool:
         # As asyncio.timeout does: the cancel is ours alone if the count is back where it began.
         watch.state = LEFT
@@ -115,7 +112,7 @@ class Timeout:
             self._arm(at, now)
 
     def _move_in(self, call: Call) -> asyncio.Task[Any]:
-        task = asyncio.current_task()
+        task = current_task()
         if task is None:
             msg = f"policy '{call.context.policy}': a timeout works inside an asyncio task only"
             raise RuntimeError(msg)
