@@ -424,12 +424,12 @@ def test_after_a_fork_the_child_has_a_loop_of_its_own():
         began.wait()
         sys.stdout.flush()
 
-        with _background._lock:  # as another thread may do at this moment
+        with _background._lock:  # as another thread may hold it at this moment
             child = os.fork()
-        if child == 0:
-            print("child:", policy.run_sync(quick), flush=True)
-            print("child:", asyncio.run(policy.fresh().call(quick)), flush=True)
-            os._exit(0)
+            if child == 0:
+                print("child:", policy.run_sync(quick), flush=True)
+                print("child:", asyncio.run(policy.fresh().call(quick)), flush=True)
+                os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
         go.set()
         holder.join()

@@ -88,12 +88,12 @@ class StreamOperation:
             # Collected without being closed: nothing can be awaited any more.
             raise
         except _Closed:
-            await _close(iterator, source)
+            # The reader has enough: that is a success.
+            pass
         except BaseException:
             await _close_quietly(iterator, source)
             raise
-        else:
-            await _close(iterator, source)
+        await _close(iterator, source)
         # A stream without a single item is over too.
         self._commit()
 
