@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -108,7 +107,6 @@ def test_a_call_begins_with_nothing_behind_it():
     )
     assert (call.cost, call.priority, call.key, dict(call.tags)) == (None, 0, None, {})
     assert (call.args, call.kwargs) == ((), {})
-    assert call.thread == threading.get_ident()
 
 
 def test_a_call_reads_what_using_has_set():

@@ -6,7 +6,6 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from functools import partial
-from threading import get_ident
 from types import MappingProxyType
 from typing import Any
 
@@ -120,7 +119,6 @@ class Call:
             a stage that holds something releases it through ``lingering.when_idle(release)``.
         budget: Where added load (a retry, a hedge) must be paid; None without a budget stage.
         resource: The resource of the attempt under way; None without rotation.
-        thread: Identity of the thread that made the call; stages compare it with their home's.
     """
 
     __slots__ = (
@@ -139,7 +137,6 @@ class Call:
         "meters",
         "resource",
         "starts",
-        "thread",
         "verdict",
     )
 
@@ -165,7 +162,6 @@ class Call:
         self.lingering: Any = None
         self.resource: Any = None
         self.meters: list[Meter] | None = None
-        self.thread = get_ident()
         self._judged = 0
 
     @property

@@ -32,9 +32,10 @@ class Home:
     def move(self, stage: str) -> bool:
         """Make the running loop the home; return True if what the old loop held is lost.
 
-        Cheap to call often, but the hot path calls it only when ``call.thread`` differs from
+        Cheap to call often, but the hot path calls it only when ``get_ident()`` differs from
         ``thread`` or ``is_closed()``: reading the running loop costs more than a whole stage on
-        Python 3.11. A stage that hands something out must look at both. ``asyncio.run`` twice is
+        Python 3.11. (A call cannot know its thread when it is made: it may be made in one and run
+        in another.) A stage that hands something out must look at both. ``asyncio.run`` twice is
         one thread with two loops, and what has been handed out in the second must not be forgotten
         when the end of the first is noticed late.
 

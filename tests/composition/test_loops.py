@@ -305,8 +305,11 @@ SHARED_BY_LOOPS = {"fallback", "retry", "pybreaker"}
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize("is_made_at_home", [False, True], ids=["made there", "made at home"])
 @pytest.mark.parametrize("name", POLICIES)
-def test_a_second_loop_is_refused_at_its_first_call_where_it_could_do_harm(name: str):
+def test_a_second_loop_is_refused_at_its_first_call_where_it_could_do_harm(
+    name: str, *, is_made_at_home: bool
+):
     """Also by a stage in which it would not even have to wait."""
     policy = POLICIES[name]()
 
@@ -315,7 +318,9 @@ def test_a_second_loop_is_refused_at_its_first_call_where_it_could_do_harm(name:
 
     async def main() -> str:
         await policy.call(scripted("first"))
-        return await asyncio.to_thread(_run, asyncio.new_event_loop, second())
+        # It may be made in the one loop's thread, and run in the other's.
+        coroutine = policy.call(scripted("second")) if is_made_at_home else second()
+        return await asyncio.to_thread(_run, asyncio.new_event_loop, coroutine)
 
     if name in SHARED_BY_LOOPS:
         assert _run(asyncio.new_event_loop, main()) == "second"

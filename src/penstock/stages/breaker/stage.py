@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
+from threading import get_ident
 from typing import Any, ClassVar, Self
 
 from penstock import clock
@@ -52,7 +53,7 @@ class Breaker:
         """Run the rest of the pipeline if the circuit is closed, or as a probe if that is due."""
         machine = self._machine
         admission = machine.steady
-        if admission is None or call.thread != self.home.thread:
+        if admission is None or get_ident() != self.home.thread:
             admission = self._admit(call)
         try:
             result = await call_next(call)
@@ -112,7 +113,7 @@ class Breaker:
 
     def _admit(self, call: Call) -> Admitted:
         machine = self._machine
-        if call.thread != self.home.thread or machine.state is not State.CLOSED:
+        if get_ident() != self.home.thread or machine.state is not State.CLOSED:
             self._move_in(call)
         admission = machine.admit(clock.now())
         if isinstance(admission, Rejected):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import get_ident
 from typing import Any, Self
 
 from penstock import clock
@@ -33,7 +34,7 @@ class Budget:
 
     async def __call__(self, call: Call, call_next: Handler, /) -> Any:
         """Count the call and let the stages further in pay here."""
-        if call.thread != self.home.thread:
+        if get_ident() != self.home.thread:
             self.home.move(self.name)
         self._machine.deposit(clock.now())
         outer = call.budget

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from threading import get_ident
 from typing import Any, Self
 
 from penstock import clock
@@ -32,7 +33,7 @@ class Concurrency:
     async def __call__(self, call: Call, call_next: Handler, /) -> Any:
         """Hold a permit while the rest of the pipeline runs."""
         home = self.home
-        if call.thread != home.thread or home.is_closed():
+        if get_ident() != home.thread or home.is_closed():
             self._move_in()
         machine = self._machine
         # ``admit`` and ``release`` where nobody waits, written out: calling them costs more than

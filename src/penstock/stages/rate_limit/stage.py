@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from threading import get_ident
 from typing import Any, Self
 
 from penstock import clock
@@ -41,7 +42,7 @@ class RateLimit:
 
     async def __call__(self, call: Call, call_next: Handler, /) -> Any:
         """Start the rest of the pipeline when its turn has come."""
-        if call.thread != self.home.thread:
+        if get_ident() != self.home.thread:
             self._line.move_in()
         if self._metered or call.context.overrides.cost is not None:
             return await self._run_metered(call, call_next)

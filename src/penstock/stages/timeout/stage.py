@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import current_task
+from threading import get_ident
 from typing import Any, Self
 
 from penstock import clock
@@ -48,7 +49,7 @@ class Timeout:
         home = self.home
         # Naming the loop spares Python 3.11 a costly look for the running one. It is that one: a
         # loop that is running a task in this thread.
-        task = current_task(home.loop) if call.thread == home.thread else None
+        task = current_task(home.loop) if get_ident() == home.thread else None
         if task is None:
             task = self._move_in(call)
         watch = Watch(at, call, task, task.cancelling())
