@@ -68,10 +68,9 @@ def test_an_event_is_made_of_plain_values(kind: type[Event]):
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_event_is_made_by_name_alone(kind: type[Event]):
     """Fields may be added to a later version without changing what a call means."""
-    with pytest.raises(TypeError):
-        kind("search", 1.0)  # type: ignore[misc]
-    assert kind.__doc__
-    assert not kind.__doc__.startswith(f"{kind.__name__}(")
+    assert all(field.kw_only for field in dataclasses.fields(kind))
+    # A dataclass without a docstring gets its signature for one.
+    assert not (kind.__doc__ or f"{kind.__name__}(").startswith(f"{kind.__name__}(")
 
 
 @pytest.mark.parametrize(

@@ -358,12 +358,14 @@ async def test_a_refused_result_that_is_not_answered_reaches_the_caller_as_it_is
     assert discarded == []
 
 
-async def test_without_a_discard_a_refused_result_is_simply_dropped():
+async def test_without_a_discard_a_refused_result_is_simply_dropped(
+    caplog: pytest.LogCaptureFixture,
+):
     """Not everything has to be closed."""
-    assert (
-        await Policy(classify_result=_refuses_negative).with_fallback(value=0).call(scripted(-5))
-        == 0
-    )
+    policy = Policy(classify_result=_refuses_negative).with_fallback(value=0)
+
+    assert await policy.call(scripted(-5)) == 0
+    assert caplog.records == []
 
 
 async def test_an_async_discard_is_awaited():
