@@ -404,9 +404,11 @@ async def test_http_results_are_judged_by_their_status():
 @pytest.mark.parametrize("status", [200, 204, 304])
 async def test_a_good_status_is_a_good_result(status: int):
     """It is handed on as it is."""
-    response = Response(status)
+    log, response = EventLog(), Response(status)
+    policy = Policy(classify_result="http", observers=[log]).with_retry(3)
 
-    assert await Policy(classify_result="http").with_retry(3).call(scripted(response)) is response
+    assert await policy.call(scripted(response)) is response
+    assert log.only(CallEnded).outcome == "success"
 
 
 async def test_the_last_refused_result_reaches_the_caller_as_it_is():

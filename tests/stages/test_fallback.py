@@ -261,7 +261,7 @@ async def test_a_predicate_that_raises_hides_nothing(caplog: pytest.LogCaptureFi
 
 async def test_a_cancelled_call_is_never_answered():
     """The caller has gone; there is nobody to answer."""
-    policy = Policy().with_fallback(value="never", fallback_on=Exception)
+    policy = Policy().with_fallback(value="never", fallback_on=lambda _: True)
     task = asyncio.create_task(policy.call(scripted(takes(9))))
     await asyncio.sleep(1)
 
@@ -275,7 +275,11 @@ async def test_a_cancelled_call_is_never_answered():
 async def test_what_is_no_exception_passes():
     """An exit of the program is not a failure of the service."""
     with pytest.raises(GeneratorExit):
-        await Policy().with_fallback(value="never").call(scripted(GeneratorExit))
+        await (
+            Policy()
+            .with_fallback(value="never", fallback_on=lambda _: True)
+            .call(scripted(GeneratorExit))
+        )
 
 
 # --- stage: what it tells others --------------------------------------------------------------
