@@ -766,6 +766,31 @@ def test_cancelled_at_any_point_nothing_is_lost():
     assert cancel_sweep(scenario, check) > 2
 
 
+@pytest.mark.parametrize("max_wait", [None, 0.5])
+def test_an_acquire_cancelled_at_any_point_gives_up_its_place(max_wait: float | None):
+    """Cancel sweep over the way in without a policy: the others have their starts each second."""
+
+    async def scenario(sweep: Sweep) -> tuple[RateLimit, list[float]]:
+        stage, starts = RateLimit(RateLimitOptions(rate=1)), list[float]()
+
+        async def start(patience: float | None = None) -> None:
+            await stage.acquire(max_wait=patience)
+            starts.append(asyncio.get_running_loop().time())
+
+        sweep.beside(start())
+        sweep.victim(start(max_wait))
+        sweep.beside(start(), start())
+        return stage, starts
+
+    def check(state: tuple[RateLimit, list[float]]) -> None:
+        stage, starts = state
+        assert stage.snapshot()["waiting"] == 0
+        assert starts == pytest.approx(range(len(starts)))
+        assert len(starts) in (3, 4)
+
+    assert cancel_sweep(scenario, check, raises=RateLimitedError) > 2
+
+
 def test_a_line_left_by_a_closed_loop_is_forgotten():
     """The next loop starts with what the window holds, and nobody before it."""
     policy = Policy().with_rate("1/s")
