@@ -1,0 +1,1 @@
+"""Pools of resources: what they know of each of them, and which one serves next."""
