@@ -9,12 +9,12 @@ from typing import Any, ClassVar, Self
 
 from penstock import clock
 from penstock.call import Call
+from penstock.hooks import Hook
 from penstock.matching import Matcher
 from penstock.options import Options, Seconds
 from penstock.parking import Home
 from penstock.stage import Handler
 from penstock.stages.breaker.admission import Admitted, Change, Rejected, State
-from penstock.stages.breaker.hook import Hook
 from penstock.stages.breaker.machine import BreakerMachine
 from penstock.stages.breaker.options import BreakerOptions
 from penstock.stages.breaker.reports import Reports
@@ -39,6 +39,7 @@ class Breaker:
     __slots__ = ("_hook", "_machine", "_matcher", "_reports", "home", "options")
 
     name = "breaker"
+    admits = True
 
     def __init__(self, options: BreakerOptions) -> None:
         self.options = options

@@ -12,7 +12,7 @@ __all__ = ["Hook"]
 
 
 class Hook:
-    """A function of the user's, sync or async, that is told the old and the new state.
+    """A function of the user's, sync or async, that is told what has happened.
 
     An async one runs in a task of its own and is not awaited: it may take its time, or for ever.
 
@@ -24,17 +24,17 @@ class Hook:
     __slots__ = ("_function", "_report", "_tasks")
 
     def __init__(
-        self, function: Callable[[str, str], object], report: Callable[[BaseException], None]
+        self, function: Callable[..., object], report: Callable[[BaseException], None]
     ) -> None:
         self._function = function
         self._report = report
         # The loop itself holds its tasks weakly.
         self._tasks: set[asyncio.Future[object]] = set()
 
-    def __call__(self, old: str, new: str) -> None:
+    def __call__(self, *facts: object) -> None:
         """Tell the function; never raises what it raised."""
         try:
-            answer = self._function(old, new)
+            answer = self._function(*facts)
             if inspect.isawaitable(answer):
                 self._start(answer)
         # In plain code a CancelledError is only an exception somebody raised.
