@@ -131,8 +131,8 @@ class PoolOptions(Options):
             not set. Resources of one group cool down together.
         dimension: Health is kept apart by it: the name of a keyword argument of the operation
             (``model``), or a function of the call.
-        on_state_change: Called after each change of a resource's state; may be async. Whatever it
-            does changes nothing for the caller.
+        on_state_change: Called with a ``Change`` after each change of a resource's state; may be
+            async. Whatever it does changes nothing for the caller.
     """
 
     stage: ClassVar[str] = "pool"
