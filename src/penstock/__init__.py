@@ -1,6 +1,8 @@
 """Policies round any awaitable: retry, rate limit, breaker, concurrency, timeout and more."""
 
-from penstock.call import Call, current_call
+from typing import TYPE_CHECKING, Any
+
+from penstock.call import Call, current_call, current_lease, current_resource
 from penstock.errors import (
     BudgetExhaustedError,
     CallTimeoutError,
@@ -15,9 +17,16 @@ from penstock.errors import (
     RejectedError,
 )
 from penstock.events import Event, Observer
+from penstock.health import Health
 from penstock.policy import Policy
 from penstock.stage import Handler, Stage
 from penstock.verdict import CooldownResource, DisableResource, TryAgain, Verdict, VerdictKind
+
+if TYPE_CHECKING:
+    from penstock.pool import Pool
+    from penstock.pools.lease import Lease
+    from penstock.pools.resource import Resource
+    from penstock.rotating import RotatingPolicy
 
 __all__ = [
     "BudgetExhaustedError",
@@ -30,17 +39,41 @@ __all__ = [
     "DisableResource",
     "Event",
     "Handler",
+    "Health",
     "InvalidResultError",
+    "Lease",
     "NoResourceError",
     "Observer",
     "Policy",
     "PolicyError",
     "PolicyOrderWarning",
+    "Pool",
     "RateLimitedError",
     "RejectedError",
+    "Resource",
+    "RotatingPolicy",
     "Stage",
     "TryAgain",
     "Verdict",
     "VerdictKind",
     "current_call",
+    "current_lease",
+    "current_resource",
 ]
+
+# A program that does not rotate does not pay for it at its start.
+_WHEN_ASKED_FOR = {
+    "Lease": "penstock.pools.lease",
+    "Pool": "penstock.pool",
+    "Resource": "penstock.pools.resource",
+    "RotatingPolicy": "penstock.rotating",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHEN_ASKED_FOR:
+        raise AttributeError(f"module 'penstock' has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 - as above
+
+    value = globals()[name] = getattr(import_module(_WHEN_ASKED_FOR[name]), name)
+    return value

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, cast
 
 from penstock.call import CallContext
 from penstock.classify import Classifier
-from penstock.edges import failure_classifier, judging, result_classifier, start, unwrapping
+from penstock.edges import (
+    failure_classifier,
+    judging,
+    result_classifier,
+    running_again,
+    start,
+    starting_with,
+    unwrapping,
+)
 from penstock.errors import ConfigError
 from penstock.events import Observer
 from penstock.observe import Notifier, observe_attempt, observe_call
 from penstock.order import warn_about_order
-from penstock.stage import Handler, Stage, compose
+from penstock.stage import Handler, Stage, compose, name_of
 from penstock.stages.timeout import OverrideTimeout
 
-__all__ = ["Pipeline", "Settings", "bind", "context_of", "observers_of"]
+__all__ = ["Pipeline", "Settings", "bind", "context_of", "gate_of", "observers_of"]
+
+_ABOVE_ATTEMPTS = ("timeout", "fallback", "budget")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +94,11 @@ def context_of(settings: Settings) -> CallContext:
     )
 
 
+def gate_of(stages: Sequence[Stage]) -> Any:
+    """Return the rotation of a pipeline; None where there is none."""
+    return next((stage for stage in stages if name_of(stage) == "rotation"), None)
+
+
 def bind(settings: Settings, stages: Sequence[Stage]) -> Pipeline:
     """Nest the stages, with what stands at both ends.
 
@@ -90,8 +106,13 @@ def bind(settings: Settings, stages: Sequence[Stage]) -> Pipeline:
     """
     warn_about_order(settings.name, stages)
     judges, observed = settings.classify_result is not None, bool(settings.observers)
-    innermost: Handler = judging(result_classifier(settings.classify_result)) if judges else start
-    plain = compose(stages, observe_attempt(innermost) if observed else innermost)
+    rotation = gate_of(stages)
+    innermost = start if rotation is None else starting_with(rotation.options.inject)
+    if judges:
+        innermost = judging(result_classifier(settings.classify_result), innermost)
+    if observed:
+        innermost = observe_attempt(innermost)
+    plain = _nest(stages, innermost, rotation)
     limited = compose((OverrideTimeout(),), plain)
     if observed:
         plain, limited = observe_call(plain), observe_call(limited)
@@ -99,3 +120,16 @@ def bind(settings: Settings, stages: Sequence[Stage]) -> Pipeline:
         # Outside of the events: a call that ends with a refused result has failed.
         plain, limited = unwrapping(plain), unwrapping(limited)
     return Pipeline(plain, limited)
+
+
+def _nest(stages: Sequence[Stage], innermost: Handler, rotation: Any) -> Handler:
+    if rotation is None:
+        return compose(stages, innermost)
+    if any(name_of(stage) == "retry" for stage in stages):
+        return compose(stages, innermost, rotation)
+    # Nobody would run a displaced attempt again. What admits calls sees it come back; a time limit
+    # and a fallback further out go on holding for the whole call.
+    outer = list(takewhile(lambda stage: name_of(stage) in _ABOVE_ATTEMPTS, stages))
+    return compose(
+        outer, running_again(compose(stages[len(outer) :], innermost, rotation)), rotation
+    )

@@ -7,12 +7,17 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from penstock import clock
 from penstock.errors import PolicyError
 from penstock.events import Event
+from penstock.health import Gate
 from penstock.verdict import Verdict
+
+if TYPE_CHECKING:
+    from penstock.pools.lease import Lease
+    from penstock.pools.resource import Resource
 
 __all__ = [
     "Call",
@@ -22,6 +27,8 @@ __all__ = [
     "Overrides",
     "RefusedResult",
     "current_call",
+    "current_lease",
+    "current_resource",
     "enter_call",
     "leave_call",
 ]
@@ -66,7 +73,8 @@ class CallContext:
         notify: Takes events; None when nobody observes, so that no event is built.
         discard: Takes a result that is going to be thrown away, so that it can be closed; sync or
             async.
-        rotates: True when a pool of resources stands innermost.
+        gate: The pool of resources that stands innermost, as the stages further out see it; None
+            without rotation.
     """
 
     policy: str
@@ -74,7 +82,12 @@ class CallContext:
     overrides: Overrides = Overrides()
     notify: Callable[[Event], None] | None = None
     discard: Callable[[Any], object] | None = None
-    rotates: bool = False
+    gate: Gate | None = None
+
+    @property
+    def rotates(self) -> bool:
+        """True when a pool of resources stands innermost."""
+        return self.gate is not None
 
 
 class RefusedResult(Exception):  # noqa: N818 - travels inside the pipeline, never leaves a policy
@@ -118,7 +131,9 @@ class Call:
         lingering: Work that goes on after the attempt was given up (a thread cannot be cancelled);
             a stage that holds something releases it through ``lingering.when_idle(release)``.
         budget: Where added load (a retry, a hedge) must be paid; None without a budget stage.
-        resource: The resource of the attempt under way; None without rotation.
+        lease: The hold on a resource of the attempt under way; None between attempts and without
+            rotation.
+        resource: The resource of the latest attempt; None without rotation.
     """
 
     __slots__ = (
@@ -133,6 +148,7 @@ class Call:
         "expiring",
         "fn",
         "kwargs",
+        "lease",
         "lingering",
         "meters",
         "resource",
@@ -160,6 +176,7 @@ class Call:
         self.starts = 0
         self.budget: Any = None
         self.lingering: Any = None
+        self.lease: Any = None
         self.resource: Any = None
         self.meters: list[Meter] | None = None
         self._judged = 0
@@ -269,7 +286,7 @@ def leave_call(token: Token[Call]) -> None:
 def current_call() -> Call:
     """Return the call that the running operation belongs to.
 
-    It is set where it can be needed: under a rate limit that was given a cost, and in workers.
+    It is set where it can be needed: under a rate limit that was given a cost, and under rotation.
 
     Raises:
         PolicyError: No such call is under way in this context.
@@ -277,5 +294,30 @@ def current_call() -> Call:
     try:
         return _current.get()
     except LookupError:
-        msg = "no call under way here; current_call() works under a rate limit with a cost"
+        msg = (
+            "no call under way here; current_call() works under a rate limit with a cost "
+            "and under rotation"
+        )
         raise PolicyError(msg) from None
+
+
+def current_lease() -> Lease:
+    """Return the hold on a resource under which the running operation is called.
+
+    Raises:
+        PolicyError: No call of a pool is under way in this context.
+    """
+    lease = current_call().lease
+    if lease is None:
+        msg = "no resource is in use here; current_lease() works inside an operation under rotation"
+        raise PolicyError(msg)
+    return lease  # type: ignore[no-any-return]  # the pool's, which this layer does not know
+
+
+def current_resource() -> Resource[Any]:
+    """Return the resource that the running operation was given.
+
+    Raises:
+        PolicyError: No call of a pool is under way in this context.
+    """
+    return current_lease().resource

@@ -7,13 +7,21 @@ from typing import Any
 
 from penstock.call import Call, RefusedResult
 from penstock.classify import Classifier, Guarded, chain, classify_result
-from penstock.errors import ConfigError
+from penstock.errors import ConfigError, DisplacedError
 from penstock.matching import is_async_callable
 from penstock.stage import Handler
 from penstock.streaming import StreamOperation
 from penstock.verdict import Verdict, VerdictKind
 
-__all__ = ["failure_classifier", "judging", "result_classifier", "start", "unwrapping"]
+__all__ = [
+    "failure_classifier",
+    "judging",
+    "result_classifier",
+    "running_again",
+    "start",
+    "starting_with",
+    "unwrapping",
+]
 
 
 def start(call: Call) -> Coroutine[Any, Any, Any]:
@@ -21,14 +29,36 @@ def start(call: Call) -> Coroutine[Any, Any, Any]:
     return call.fn(*call.args, **call.kwargs)
 
 
-def judging(classify_result: Callable[[Any], Verdict | None]) -> Handler:
+def starting_with(inject: str | None) -> Handler:
+    """Return an innermost handler that hands the attempt's resource to the operation.
+
+    Args:
+        inject: ``"first"`` for the resource as the first positional argument, the name of a keyword
+            for its value, or None for nothing.
+    """
+    if inject is None:
+        return start
+    if inject == "first":
+        return _start_with_resource
+
+    def start_with_value(call: Call) -> Coroutine[Any, Any, Any]:
+        return call.fn(*call.args, **{**call.kwargs, inject: call.resource.value})
+
+    return start_with_value
+
+
+def _start_with_resource(call: Call) -> Coroutine[Any, Any, Any]:
+    return call.fn(call.resource, *call.args, **call.kwargs)
+
+
+def judging(classify_result: Callable[[Any], Verdict | None], begin: Handler = start) -> Handler:
     """Return an innermost handler that also asks what the result means.
 
     A result that is a failure travels outward as ``RefusedResult``, so that every stage sees it.
     """
 
     async def start_and_judge(call: Call) -> Any:
-        result = await call.fn(*call.args, **call.kwargs)
+        result = await begin(call)
         # A stream's items went straight to the reader: there is no result to judge.
         if isinstance(call.fn, StreamOperation):
             return result
@@ -50,6 +80,23 @@ def unwrapping(call_next: Handler) -> Handler:
             return refused.result
 
     return unwrap
+
+
+def running_again(call_next: Handler) -> Handler:
+    """Wrap a pipeline without retry so that displaced attempts are run again.
+
+    From here they pay the rate limit and ask for a permit like any other attempt.
+    """
+
+    async def run_again(call: Call) -> Any:
+        while True:
+            try:
+                return await call_next(call)
+            except DisplacedError:
+                call.forget_verdict()
+                call.attempt += 1
+
+    return run_again
 
 
 def failure_classifier(first: Classifier | None) -> Callable[[BaseException], Verdict]:

@@ -8,6 +8,7 @@ __all__ = [
     "CircuitOpenError",
     "ConcurrencyLimitedError",
     "ConfigError",
+    "DisplacedError",
     "InvalidResultError",
     "NoResourceError",
     "PolicyError",
@@ -58,7 +59,31 @@ class ConcurrencyLimitedError(RejectedError):
 
 
 class NoResourceError(RejectedError):
-    """The pool is exhausted: no resource can serve the call."""
+    """The pool is exhausted: no resource can serve the call.
+
+    Args:
+        message: Which of the cases it is, with the numbers.
+        retry_after: Seconds until the first resource is back; None where nobody knows.
+        case: ``"empty"``, ``"all_disabled"``, ``"all_cooling"``, ``"all_full"``, ``"queue_full"``,
+            ``"deadline"`` (one is back too late), ``"attempts_spent"`` or ``"displaced"``.
+    """
+
+    def __init__(
+        self, message: str = "", *, retry_after: float | None = None, case: str = ""
+    ) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.case = case
+
+
+class DisplacedError(NoResourceError):
+    """An attempt was cancelled because an older use of its resource was rate limited or refused.
+
+    The attempt is run again elsewhere and does not count; it reaches a caller only where no time is
+    left for that.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message, case="displaced")
 
 
 class BudgetExhaustedError(RejectedError):

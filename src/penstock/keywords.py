@@ -1,14 +1,17 @@
-"""What ``with_breaker`` takes by keyword, for type checkers; ``BreakerOptions`` explains each."""
+"""What some methods take by keyword, for type checkers; the options classes explain each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from datetime import timedelta
-from typing import TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from penstock.matching import Which
 
-__all__ = ["BreakerKeywords"]
+if TYPE_CHECKING:
+    from penstock.call import Call
+
+__all__ = ["BreakerKeywords", "PoolKeywords"]
 
 
 class BreakerKeywords(TypedDict, total=False):
@@ -27,3 +30,20 @@ class BreakerKeywords(TypedDict, total=False):
     failure_on: Which
     on_state_change: Callable[[str, str], object]
     label: str
+
+
+class PoolKeywords(TypedDict, total=False):
+    """The options of a pool, which ``rotating`` takes too where resources are given."""
+
+    name: str
+    pick: object
+    cooldown: float | timedelta | Sequence[float | timedelta]
+    max_cooldown: float | timedelta
+    cancel_younger: bool
+    probe_on_recovery: bool
+    min_ready: int
+    max_queue: int | None
+    failure_penalty: float | timedelta
+    group: Callable[[Any], str | None]
+    dimension: str | Callable[[Call], Hashable]
+    on_state_change: Callable[[Any], object]

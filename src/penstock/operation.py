@@ -94,11 +94,21 @@ class Lingering:
 class PlainOperation:
     """A callable that is not visibly async, made awaitable for one call."""
 
-    __slots__ = ("fn", "lingering")
+    __slots__ = ("_is_opaque", "fn", "lingering")
 
     def __init__(self, fn: Callable[..., Any]) -> None:
         self.fn = fn
         self.lingering = Lingering()
+        self._is_opaque = False
+
+    @property
+    def runs_on(self) -> bool:
+        """True where a cancel would end the waiting and not the work.
+
+        A thread runs on, and what is neither a coroutine nor a Future may take a cancel for
+        anything.
+        """
+        return self.lingering.running > 0 or self._is_opaque
 
     @property
     def operation_name(self) -> str:
@@ -114,7 +124,10 @@ class PlainOperation:
             result = await self._off_the_loop(*args, **kwargs)
         awaitable = inspect.isawaitable(result)
         _remember(key, awaitable)
-        return await result if awaitable else result
+        if not awaitable:
+            return result
+        self._is_opaque = not (inspect.iscoroutine(result) or asyncio.isfuture(result))
+        return await result
 
     async def _off_the_loop(self, *args: Any, **kwargs: Any) -> Any:
         try:

@@ -74,7 +74,7 @@ def _option(stage: Any, name: str) -> Any:
 
 
 def _inside_rotation(outer: Outer, inner: Inner) -> str | None:
-    if _named(outer) == "rotate":
+    if _named(outer) == "rotation":
         return f"rotation must be innermost; move it below '{_named(inner) or 'the custom stage'}'"
     return None
 

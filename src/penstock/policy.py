@@ -16,17 +16,19 @@ from datetime import timedelta
 from types import FunctionType, MethodType
 from typing import Any, Literal, ParamSpec, Self, TypeVar, overload
 
-from penstock.binding import Pipeline, Settings, bind, context_of, observers_of
+from penstock.binding import Pipeline, Settings, bind, context_of, gate_of, observers_of
 from penstock.call import Call, CallContext, Cost
 from penstock.classify import Answer, Classifier
 from penstock.entering import Operation, enter
-from penstock.errors import ConfigError
+from penstock.errors import ConfigError, PolicyError
 from penstock.events import Observer
 from penstock.fluent import FluentStages
+from penstock.health import Health
 from penstock.loading import Loadable
 from penstock.many import ManyCalls
 from penstock.order import refuse_misordered
 from penstock.overrides import tightened
+from penstock.rotatable import Rotatable
 from penstock.stage import Handler, Stage, StatefulStage, name_of
 from penstock.streaming import PolicyStream, StreamOperation
 from penstock.sync import run_sync, running_home
@@ -41,7 +43,7 @@ T = TypeVar("T")
 _COROUTINE_FUNCTION = inspect.CO_COROUTINE
 
 
-class Policy(FluentStages, ManyCalls, Loadable):
+class Policy(FluentStages, Rotatable, ManyCalls, Loadable):
     """An immutable, ordered tuple of stages round any awaitable; the first is the outermost.
 
     Each ``with_*`` method returns a new policy. The stages already there are shared with the old
@@ -89,7 +91,10 @@ class Policy(FluentStages, ManyCalls, Loadable):
 
     def _with(self, stages: tuple[Stage, ...]) -> Self:
         policy = object.__new__(type(self))
-        policy._setup(self._settings, stages, self._context)
+        gate, context = gate_of(stages), self._context
+        if gate is not context.gate:
+            context = replace(context, gate=gate)
+        policy._setup(self._settings, stages, context)
         return policy
 
     @classmethod
@@ -97,6 +102,15 @@ class Policy(FluentStages, ManyCalls, Loadable):
         adopted = object.__new__(cls)
         adopted._setup(policy._settings, policy.stages, policy._context)
         return adopted
+
+    def _as_rotating(self, inject: str | None) -> Any:
+        # Below this class in the file that needs it; imported by those who rotate.
+        from penstock.rotating import InjectingPolicy, RotatingPolicy  # noqa: PLC0415
+
+        if inject is None:
+            return self
+        kind: Any = RotatingPolicy if inject == "first" else InjectingPolicy
+        return kind._adopt(self)  # noqa: SLF001 - a class of this one
 
     @property
     def name(self) -> str:
@@ -206,7 +220,9 @@ class Policy(FluentStages, ManyCalls, Loadable):
         Raises:
             TypeError: ``fn`` makes an async iterator (use ``stream``) or cannot be called.
         """
-        return wrap(self.call, self.name, fn)
+        gate: Any = self._context.gate
+        inject = None if gate is None else gate.options.inject
+        return wrap(self.call, self.name, fn, inject)
 
     __call__ = wrap
 
@@ -239,6 +255,20 @@ class Policy(FluentStages, ManyCalls, Loadable):
             return await self.call(fn, *args, **kwargs)
 
         return run_sync(main, running_home(self.stages))
+
+    def health(self) -> Health:
+        """Return whether the pool of a policy that rotates can serve, and if not, when.
+
+        Raises:
+            PolicyError: The policy rotates over no pool.
+        """
+        gate: Any = self._context.gate
+        if gate is None:
+            raise PolicyError(
+                f"policy '{self.name}' rotates over no pool; it has no health to tell"
+            )
+        health: Health = gate.pool.health()
+        return health
 
     def snapshot(self) -> dict[str, Any]:
         """Return every stage's live state as a plain dict that JSON can hold; never a secret."""

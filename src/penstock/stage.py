@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol, Self, runtime_checkable
 
 from penstock.call import Call
+from penstock.health import Gate
 
 __all__ = ["Handler", "Stage", "StatefulStage", "compose", "name_of"]
 
@@ -55,14 +56,36 @@ def name_of(stage: object) -> str:
     return str(name or type(stage).__name__)
 
 
-def compose(stages: Sequence[Stage], innermost: Handler) -> Handler:
+def compose(stages: Sequence[Stage], innermost: Handler, gate: Gate | None = None) -> Handler:
     """Nest the stages round ``innermost``; the first stage ends up outermost.
 
     Done once per policy: composing anew for every call costs more than the stages themselves.
+
+    Args:
+        stages: Outermost first.
+        innermost: What stands inside all of them.
+        gate: The pool of resources that stands innermost. Stages that admit calls then have those
+            that it cannot serve wait in front of them, so that none takes a token or a permit in
+            vain.
     """
     handler = innermost
     for stage in reversed(stages):
         handler = _bind(stage, handler)
+        if gate is not None and getattr(stage, "admits", False):
+            handler = _behind(gate, handler)
+    return handler
+
+
+def _behind(gate: Gate, call_next: Handler) -> Handler:
+    state = gate.state
+
+    def handler(call: Call) -> Coroutine[Any, Any, Any]:
+        return wait_and_run(call) if state.is_shut else call_next(call)
+
+    async def wait_and_run(call: Call) -> Any:
+        await gate.wait_until_open(call)
+        return await call_next(call)
+
     return handler
 
 

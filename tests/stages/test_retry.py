@@ -47,9 +47,9 @@ def run_of(attempts=3, waits=lambda _: 1.0, stops=None, max_server_delay=120.0):
     return RetryRun(attempts, waits, stops, max_server_delay, began=100.0)
 
 
-def decide(run, verdict=TRANSIENT, now=100.0, deadline=None, *, elsewhere=False):
+def decide(run, verdict=TRANSIENT, now=100.0, deadline=None, *, ready_in=None):
     """Ask the machine, with everything that does not matter filled in."""
-    return run.decide(verdict, now, deadline, elsewhere=elsewhere)
+    return run.decide(verdict, now, deadline, ready_in=ready_in)
 
 
 # ---- the machine
@@ -110,7 +110,7 @@ def test_another_resource_is_tried_at_once():
     """Neither this server's hint nor our back-off concerns the next one."""
     verdict = Verdict(VerdictKind.RATE_LIMITED, retry_after=500.0)
 
-    assert decide(run_of(), verdict, elsewhere=True) == Delay(0.0)
+    assert decide(run_of(), verdict, ready_in=0.0) == Delay(0.0)
 
 
 @pytest.mark.parametrize(
@@ -179,23 +179,24 @@ class RetryRules(RuleBasedStateMachine):
         took=st.floats(0, 10),
         hint=st.none() | st.floats(0, 100),
         kind=st.sampled_from(VerdictKind),
-        elsewhere=st.booleans(),
+        ready_in=st.none() | st.floats(0, 100),
     )
-    def fail(self, took, hint, kind, elsewhere):
+    def fail(self, took, hint, kind, ready_in):
         """Fail once more, unless it is over, and do what the machine says."""
         if self.is_over:
             return
         self.now += took
         decision = self.run.decide(
-            Verdict(kind, retry_after=hint), self.now, self.left, elsewhere=elsewhere
+            Verdict(kind, retry_after=hint), self.now, self.left, ready_in=ready_in
         )
         if isinstance(decision, Stop):
             self.is_over = True
             return
         delay = decision.seconds
         assert 0 <= delay <= LONGEST_WAIT
-        assert elsewhere or delay >= (hint or 0)
-        assert elsewhere or (hint or 0) <= 60
+        asked = (hint or 0) if ready_in is None else ready_in
+        assert delay >= asked
+        assert asked <= 60
         self.now += delay
         self.run.attempt += 1
         assert self.attempts is None or self.run.attempt <= self.attempts

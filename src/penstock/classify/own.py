@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from penstock.errors import CallTimeoutError, PolicyError, RejectedError
+from penstock.errors import CallTimeoutError, DisplacedError, PolicyError, RejectedError
 from penstock.verdict import (
     CooldownResource,
     DisableResource,
@@ -33,7 +33,9 @@ def by_own_type(failure: Signal | PolicyError) -> Verdict:
             return Verdict(VerdictKind.TRANSIENT, sound_seconds(failure.after), _word(failure))
         case RejectedError():
             hint = sound_seconds(failure.retry_after)
-            return Verdict(VerdictKind.RATE_LIMITED, hint, name, sent=False)
+            # A displaced attempt was under way when it lost its resource.
+            sent = isinstance(failure, DisplacedError)
+            return Verdict(VerdictKind.RATE_LIMITED, hint, name, sent=sent)
         case CallTimeoutError():
             return Verdict(VerdictKind.TIMEOUT, reason=name)
         case _:

@@ -56,6 +56,7 @@ class PybreakerStage:
     __slots__ = ("_driver", "_probes", "_reports", "_seen", "breaker", "options")
 
     name = "breaker"
+    admits = True
 
     def __init__(self, breaker: CircuitBreaker, probes: int = 1) -> None:
         self.options = BreakerOptions(probes=probes)

@@ -24,6 +24,7 @@ class Concurrency:
     __slots__ = ("_machine", "home", "options")
 
     name = "concurrency"
+    admits = True
 
     def __init__(self, options: ConcurrencyOptions) -> None:
         self.options = options

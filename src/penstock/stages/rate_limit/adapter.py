@@ -37,6 +37,7 @@ class AiolimiterRate:
     __slots__ = ("_cost", "limiter")
 
     name = "rate_limit"
+    admits = True
 
     def __init__(self, limiter: AsyncLimiter, cost: float = 1) -> None:
         self.limiter = limiter

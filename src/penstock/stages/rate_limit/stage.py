@@ -31,6 +31,7 @@ class RateLimit:
     __slots__ = ("_costs", "_line", "_machine", "_metered", "home", "options")
 
     name = "rate_limit"
+    admits = True
 
     def __init__(self, options: RateLimitOptions) -> None:
         self.options = options
@@ -49,7 +50,7 @@ class RateLimit:
         take = self._machine.steady
         receipts = None if take is None else take(clock.now(), 1)
         if receipts is None:
-            receipts = await self._wait(call, self._costs)
+            receipts = await self._wait_for_turn(call, self._costs)
         try:
             return await call_next(call)
         except BaseException as failure:
@@ -132,7 +133,7 @@ class RateLimit:
         costs = self._costs_of(call)
         receipts = self._machine.admit(clock.now(), costs)
         if receipts is None:
-            receipts = await self._wait(call, costs)
+            receipts = await self._wait_for_turn(call, costs)
         meter = RateMeter(self._line, receipts, costs, self._units)
         call.meters = [*(call.meters or ()), meter]
         token = enter_call(call)
@@ -144,6 +145,17 @@ class RateLimit:
         finally:
             leave_call(token)
             call.meters.remove(meter)
+
+    async def _wait_for_turn(self, call: Call, costs: Costs) -> Receipts:
+        receipts = await self._wait(call, costs)
+        gate = call.context.gate
+        while gate is not None and gate.is_shut_for(call):
+            # Its turn has come and nobody can serve it. Kept, the units of all that wait would be
+            # used in the same moment, when the first resource is back.
+            self._line.give_back(receipts, costs)
+            await gate.wait_until_open(call)
+            receipts = await self._wait(call, costs)
+        return receipts
 
     async def _wait(self, call: Call, costs: Costs) -> Receipts:
         self._line.move_in()

@@ -9,11 +9,11 @@ from typing import Any
 
 from penstock import clock
 from penstock.call import Call, RefusedResult
-from penstock.errors import InvalidResultError, RejectedError
+from penstock.errors import DisplacedError, InvalidResultError, RejectedError
 from penstock.events import HookFailed, RetryScheduled, RetryStopped, WaitEnded
 from penstock.matching import answer_of
 from penstock.stages.retry.filter import OutcomeFilter
-from penstock.stages.retry.machine import Delay, Reason, Stop, is_retried
+from penstock.stages.retry.machine import AT_ONCE, Delay, Reason, Stop, is_retried
 from penstock.stages.retry.options import RetryOptions
 from penstock.stages.retry.rules import Rules
 from penstock.stages.retry.trail import Trail
@@ -40,6 +40,7 @@ class Attempts:
 
     __slots__ = (
         "_call",
+        "_counts",
         "_filter",
         "_has_hooks",
         "_options",
@@ -59,6 +60,7 @@ class Attempts:
         self._theirs = rules.state_for(call, began)
         self._run = rules.run_for(call, began, self._theirs)
         self._has_hooks = options.on_retry is not None or self._theirs is not None
+        self._counts = True
         self._trail = Trail(keeps_all=not outcomes.trusts_results)
         self.failure: Exception | None = None
         self.result: Any = None
@@ -83,12 +85,14 @@ class Attempts:
 
     async def decide(self) -> Delay | Stop:
         """Return whether and when the next attempt follows; added load is paid for."""
+        # It had not failed: it lost its resource, and that is not the call's to pay for.
+        self._counts = not isinstance(self.failure, DisplacedError)
         try:
-            decision = await self._ask_rules()
+            decision = await self._ask_rules() if self._counts else AT_ONCE
         except Exception as error:  # noqa: BLE001 - nothing may hide the operation's failure
             self._report("retry rule", error)
             decision = Stop(Reason.RULE_FAILED)
-        budget = self._call.budget
+        budget = self._call.budget if self._counts else None
         if budget is not None and isinstance(decision, Delay) and not budget.spend_nowait():
             decision = Stop(Reason.BUDGET_SPENT)
         if self._call.context.notify is not None:
@@ -98,7 +102,7 @@ class Attempts:
     async def pause(self, seconds: float) -> None:
         """Call the hooks, sleep, and make everything ready for the next attempt."""
         try:
-            if self._has_hooks or isinstance(self.failure, RefusedResult):
+            if (self._has_hooks and self._counts) or isinstance(self.failure, RefusedResult):
                 await self._run_hooks(seconds)
             self.failure = self.result = None
             self._call.forget_verdict()
@@ -107,10 +111,11 @@ class Attempts:
             elif self._run.attempt % _YIELD_EVERY == 0:
                 await asyncio.sleep(0)
         except BaseException:
-            if self._call.budget is not None:
+            if self._call.budget is not None and self._counts:
                 self._call.budget.refund()
             raise
-        self._run.attempt += 1
+        if self._counts:
+            self._run.attempt += 1
         self._call.attempt += 1
 
     def last_failure(self, reason: Reason) -> Exception:
@@ -125,7 +130,7 @@ class Attempts:
 
     async def _ask_rules(self) -> Delay | Stop:
         call, failure = self._call, self.failure
-        verdict, elsewhere = _NOT_ACCEPTED, False
+        verdict = _NOT_ACCEPTED
         if failure is not None:
             verdict = call.judge(failure)
             self._trail.add_failure(failure)
@@ -137,10 +142,15 @@ class Attempts:
                 wanted = await self._filter.retries(failure, verdict, self._theirs)
             if not wanted:
                 return Stop(Reason.NOT_RETRIED)
-            elsewhere = call.context.rotates and _is_of_resource(failure, verdict)
         if call.committed:
             return Stop(Reason.COMMITTED)
-        return self._run.decide(verdict, clock.now(), call.deadline, elsewhere=elsewhere)
+        ready_in = None
+        if failure is not None and call.context.gate is not None:
+            health = call.context.gate.health_for(call)
+            if health.earliest_ready_in is None:
+                return Stop(Reason.NO_RESOURCE)
+            ready_in = health.earliest_ready_in if _is_of_resource(failure, verdict) else None
+        return self._run.decide(verdict, clock.now(), call.deadline, ready_in=ready_in)
 
     async def _run_hooks(self, seconds: float) -> None:
         options, failure = self._options, self.failure
@@ -211,8 +221,7 @@ class Attempts:
 def _is_of_resource(failure: Exception, verdict: Verdict) -> bool:
     """Return True where one resource failed, so that another one may serve at once.
 
-    The pool refuses the next attempt with the time of the earliest return where none is ready; that
-    rejection has a hint of its own and is waited for like any other.
+    A rejection, the pool's own included, has a hint of its own and is waited for like any other.
     """
     effect = verdict.effects.retry
     resources_own = effect is RetryEffect.AT_HINT or effect is RetryEffect.ELSEWHERE

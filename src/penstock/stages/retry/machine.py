@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from penstock.verdict import RetryEffect, Verdict
 
-__all__ = ["Delay", "Reason", "RetryRun", "Stop", "is_retried"]
+__all__ = ["AT_ONCE", "Delay", "Reason", "RetryRun", "Stop", "is_retried"]
 
 # A year is "never" to every caller, and still a number that every event loop's timer can hold.
 # A wait function that returns infinity means the same.
@@ -29,6 +29,8 @@ class Reason(enum.Enum):
     DEADLINE = "the next wait cannot end before the deadline"
     BUDGET_SPENT = "retry budget is spent"
     RULE_FAILED = "one of its own rules raised"
+    NO_RESOURCE = "no resource of the pool will be ready again"
+    RETURN_TOO_LATE = "no resource is back within max_server_delay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class RetryRun:
         self.attempt = 1
 
     def decide(
-        self, verdict: Verdict, now: float, deadline: float | None, *, elsewhere: bool
+        self, verdict: Verdict, now: float, deadline: float | None, *, ready_in: float | None
     ) -> Delay | Stop:
         """Decide after attempt number ``attempt`` has failed with a failure that is retried.
 
@@ -103,19 +105,23 @@ class RetryRun:
             verdict: What the failure means.
             now: Monotonic seconds.
             deadline: Monotonic second by which the call must have ended; None without one.
-            elsewhere: True when the next attempt goes to another resource, which neither this
-                server's hint nor the back-off concerns.
+            ready_in: Seconds until a resource of the pool is ready, where one resource has failed
+                and the next attempt goes to another, which neither this server's hint nor the
+                back-off concerns; None where the failure is not a resource's.
 
         Raises:
             Exception: Whatever the user's own wait or stop function raises.
         """
         if self._attempts is not None and self.attempt >= self._attempts:
             return Stop(Reason.ATTEMPTS_SPENT)
-        hint = 0.0 if elsewhere or verdict.retry_after is None else verdict.retry_after
-        if hint > self._max_server_delay:
-            return Stop(Reason.HINT_TOO_LONG)
+        hint = verdict.retry_after or 0.0
+        if ready_in is not None:
+            hint = delay = ready_in
         # A hint may only lengthen: "Retry-After: 0" from a crowd of servers must not end back-off.
-        delay = 0.0 if elsewhere else max(self._own_wait(), hint)
+        else:
+            delay = max(self._own_wait(), hint)
+        if hint > self._max_server_delay:
+            return Stop(Reason.HINT_TOO_LONG if ready_in is None else Reason.RETURN_TOO_LATE)
         if self._stops is not None and self._stops(self.attempt, now - self.began, delay):
             return Stop(Reason.TIME_SPENT)
         if deadline is not None and now + delay >= deadline:

@@ -1,0 +1,300 @@
+"""The async side of a pool: wait for a lease, cancel who was displaced, tell who must know."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from math import inf
+from random import random
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+from penstock import clock
+from penstock.errors import ConfigError, NoResourceError
+from penstock.events import CallRejected, WaitEnded
+from penstock.health import Health
+from penstock.hooks import Hook
+from penstock.options import Number
+from penstock.parking import Home, park_until_granted, wake
+from penstock.pools.given import resources_of
+from penstock.pools.lane import Lane
+from penstock.pools.lease import Lease
+from penstock.pools.machine import PoolMachine
+from penstock.pools.news import Change
+from penstock.pools.options import PoolOptions
+from penstock.pools.picking import picker_of
+from penstock.pools.quota import quota_left
+from penstock.waitlist import Waiter, WaiterState
+
+if TYPE_CHECKING:
+    from penstock.call import Call
+
+__all__ = ["Leasing"]
+
+_log = logging.getLogger("penstock")
+
+# A timeout that set the deadline ends the call at that very moment, with its own error.
+_AFTER_DEADLINE = 0.001
+
+_SECONDS = Number(unit="s")
+_AMOUNT = Number()
+
+
+class Leasing:
+    """Resources and the leases on them.
+
+    Args:
+        resources: A list, a dict of ids, ``Resource`` objects.
+        options: The pool's.
+
+    Raises:
+        ConfigError: There is no resource, an id is there twice, or an option is not allowed.
+    """
+
+    __slots__ = ("__weakref__", "_armed_for", "_hooks", "_timer", "home", "machine", "options")
+
+    def __init__(self, resources: Any, options: PoolOptions) -> None:
+        self.options = options
+        self.home = Home()
+        self.machine = PoolMachine(self, options, picker_of(options.pick, random))
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed_for = 0.0
+        self._hooks: list[Callable[[Change], None]] = []
+        if options.on_state_change is not None:
+            self._hooks.append(Hook(options.on_state_change, self._report))
+        for resource in resources_of(resources):
+            self.machine.add(resource)
+
+    # --- leases -------------------------------------------------------------------------------
+
+    def lane_of(self, call: Call) -> Lane:
+        """Return the lane that serves a call."""
+        how = self.options.dimension
+        if how is None:
+            return self.machine.main
+        dimension = call.kwargs.get(how) if isinstance(how, str) else how(call)
+        return self.machine.lane_for(dimension)
+
+    def lease_nowait(self, call: Call) -> Lease | None:
+        """Lease a resource if one is ready; None if not."""
+        self.move_in()
+        lease = self.machine.take(self.lane_of(call), call.key, clock.now())
+        self.deliver()
+        return lease
+
+    async def wait_for_lease(self, call: Call, max_wait: float | None) -> Lease:
+        """Lease a resource as soon as one is ready.
+
+        Args:
+            call: Who waits, by its priority.
+            max_wait: Most seconds, from 0; None waits as long as the call's deadline allows, and
+                not at all where there is none.
+
+        Raises:
+            NoResourceError: None can be ready in time, or none was.
+        """
+        while True:
+            waiter = await self._wait(call, max_wait, takes=True)
+            lease: Lease = waiter.held
+            if lease.displaced is None:
+                return lease
+            # An older use of it failed in the step in which it was handed over.
+            lease.candidate.member.counts.displaced += 1
+            self.give_back(lease)
+
+    async def wait_until_open(self, call: Call, max_wait: float | None) -> None:
+        """Wait until somebody can serve the call, taking nothing.
+
+        Raises:
+            NoResourceError: Nobody can in time, or nobody could.
+        """
+        self.move_in()
+        lane, now = self.lane_of(call), clock.now()
+        self.machine.expire(lane, now)
+        self.deliver()
+        if lane.is_shut:
+            await self._wait(call, max_wait, takes=False)
+
+    def give_back(self, lease: Lease) -> None:
+        """End a lease; whoever waits for it is served."""
+        self.machine.give_back(lease, clock.now())
+        self.deliver()
+
+    def cool_lease(self, lease: Lease, seconds: float | None, reason: str | None) -> None:
+        """Do what ``Lease.cooldown`` says."""
+        if seconds is not None:
+            seconds = _checked("cooldown", "seconds", _SECONDS, seconds)
+        self.machine.cool(lease, clock.now(), seconds, reason)
+        self.deliver()
+
+    def disable_lease(self, lease: Lease, reason: str | None) -> None:
+        """Do what ``Lease.disable`` says."""
+        self.machine.disable(lease, clock.now(), reason, with_group=False)
+        self.deliver()
+
+    def report_lease(
+        self, lease: Lease, remaining: float | None, resets_in: float | None, headers: object
+    ) -> None:
+        """Do what ``Lease.report`` says."""
+        if headers is not None:
+            remaining, resets_in = quota_left(headers)
+        if remaining is None:
+            return
+        remaining = _checked("report", "remaining", _AMOUNT, remaining)
+        if resets_in is not None:
+            resets_in = _checked("report", "resets_in", _SECONDS, resets_in)
+        self.machine.report(lease, clock.now(), remaining, resets_in)
+        self.deliver()
+
+    # --- health -------------------------------------------------------------------------------
+
+    def health(self) -> Health:
+        """Return how many resources are ready, and when the first one will be."""
+        return self._health(self.machine.main)
+
+    def health_for(self, call: Call) -> Health:
+        """Return the same for the dimension of a call."""
+        return self._health(self.lane_of(call))
+
+    def _health(self, lane: Lane) -> Health:
+        now = clock.now()
+        if get_ident() == self.home.thread:
+            self.machine.expire(lane, now)
+            self.deliver()
+        return lane.health(now)
+
+    # --- telling ------------------------------------------------------------------------------
+
+    def deliver(self) -> None:
+        """Tell everybody what the machine has decided."""
+        machine = self.machine
+        while machine.news:
+            news, machine.news = machine.news, []
+            for item in news:
+                if isinstance(item, Waiter):
+                    wake(item)
+                elif isinstance(item, Lease):
+                    _cancel(item)
+                else:
+                    for hook in self._hooks:
+                        hook(item)
+        self._arm()
+
+    def watch(self, hook: Callable[[Change], None]) -> None:
+        """Call ``hook`` at every change of standing, from now on."""
+        self._hooks.append(hook)
+
+    def move_in(self) -> None:
+        """Make the running loop the pool's home.
+
+        Raises:
+            PolicyError: Another running loop is.
+        """
+        before = self.home.loop
+        if self.home.move(f"rotation over pool '{self.options.name}'"):
+            self.machine.forfeit()
+        if self.home.loop is not before:
+            self._timer = None
+
+    def _arm(self) -> None:
+        at = self.machine.next_wake()
+        if at is None or (self._timer is not None and self._armed_for <= at):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        loop = self.home.loop
+        if loop is None or loop.is_closed():
+            return
+        self._timer = loop.call_later(max(0.0, at - clock.now()), self._on_timer)
+        self._armed_for = at
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        now = clock.now()
+        for lane in [*self.machine.lanes.values()]:
+            self.machine.expire(lane, now)
+        self.deliver()
+
+    def _report(self, error: BaseException) -> None:
+        kind = type(error).__name__
+        _log.error("pool '%s': on_state_change raised %s", self.options.name, kind)
+
+    # --- waiting ------------------------------------------------------------------------------
+
+    async def _wait(self, call: Call, max_wait: float | None, *, takes: bool) -> Waiter:
+        self.move_in()
+        machine, lane, now = self.machine, self.lane_of(call), clock.now()
+        limit = self._limit(call, lane, now, max_wait)
+        what = "cooldown" if lane.is_shut else "queue"
+        waiter = machine.park(lane, limit, key=call.key, priority=call.priority, takes=takes)
+        self._arm()
+        try:
+            await park_until_granted(waiter)
+        except BaseException:
+            if not lane.abandon(waiter) and waiter.held is not None:
+                waiter.held.candidate.member.counts.cancelled += 1
+                self.give_back(waiter.held)
+            raise
+        finally:
+            if call.context.notify is not None:
+                call.emit(WaitEnded, stage=what, seconds=clock.now() - now)
+        if waiter.state is not WaiterState.GRANTED:
+            raise self.refuse(call, lane, "deadline" if lane.hope() is not None else "all_disabled")
+        return waiter
+
+    def _limit(self, call: Call, lane: Lane, now: float, max_wait: float | None) -> float:
+        limit = inf if max_wait is None else now + max_wait
+        if call.deadline is not None:
+            limit = min(limit, call.deadline)
+        hope, most = lane.hope(), self.options.max_queue
+        if hope is None:
+            raise self.refuse(call, lane, "all_disabled" if lane.candidates else "empty")
+        if limit == inf:
+            raise self.refuse(call, lane, "all_cooling" if lane.is_shut else "all_full")
+        if max(hope, now) >= limit:
+            raise self.refuse(call, lane, "deadline")
+        if most is not None and self.machine.queued >= most:
+            raise self.refuse(call, lane, "queue_full")
+        return limit + _AFTER_DEADLINE if limit == call.deadline else limit
+
+    def refuse(self, call: Call, lane: Lane, case: str) -> NoResourceError:
+        """Return the error that says why nobody serves the call."""
+        now = clock.now()
+        hope = lane.hope() if lane.is_shut else None
+        back = None if hope is None else max(0.0, hope - now)
+        call.emit(CallRejected, stage="rotation", error_type="NoResourceError", retry_after=back)
+        why = _WHY.get(case, "")
+        return NoResourceError(
+            f"policy '{call.context.policy}': no resource of pool '{self.options.name}' is ready"
+            f"{why}: {lane.why_not(now)}",
+            retry_after=back,
+            case=case,
+        )
+
+
+_WHY = {
+    "deadline": " in the time that is left",
+    "queue_full": " and the queue is full",
+}
+
+
+def _cancel(lease: Lease) -> None:
+    """Cancel a displaced attempt where that ends it; otherwise it runs on."""
+    call, task = lease.call, lease.task
+    if task is None:
+        # Nobody has come for it yet; whoever does looks.
+        return
+    if not lease.is_active or call is None or call.committed or getattr(call.fn, "runs_on", False):
+        lease.displaced = None
+        return
+    lease.is_cancelled = True
+    task.cancel()
+
+
+def _checked(what: str, field: str, rule: Number, value: object) -> float:
+    try:
+        return rule.read(value)
+    except ValueError:
+        msg = f"lease.{what}: '{field}' must be {rule.allowed}; got {value!r}"
+        raise ConfigError(msg) from None
