@@ -20,7 +20,7 @@ from penstock.edges import (
 )
 from penstock.errors import ConfigError
 from penstock.events import Observer
-from penstock.observe import Notifier, observe_attempt, observe_call
+from penstock.observe import Notifier, observe_attempt, observe_call, observe_pool
 from penstock.order import warn_about_order
 from penstock.stage import Handler, Stage, compose, name_of
 from penstock.stages.timeout import OverrideTimeout
@@ -112,6 +112,8 @@ def bind(settings: Settings, stages: Sequence[Stage]) -> Pipeline:
         innermost = judging(result_classifier(settings.classify_result), innermost)
     if observed:
         innermost = observe_attempt(innermost)
+    if observed and rotation is not None:
+        observe_pool(rotation.pool, settings.name, Notifier(settings.observers))
     plain = _nest(stages, innermost, rotation)
     limited = compose((OverrideTimeout(),), plain)
     if observed:

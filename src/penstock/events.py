@@ -19,6 +19,7 @@ __all__ = [
     "FallbackUsed",
     "HookFailed",
     "Observer",
+    "ResourceChanged",
     "RetryScheduled",
     "RetryStopped",
     "WaitEnded",
@@ -71,9 +72,15 @@ class CallEnded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptStarted(Event):
-    """The operation is about to be called; ``attempt`` counts from 1."""
+    """The operation is about to be called.
+
+    Attributes:
+        attempt: Counts from 1.
+        resource: Id of the resource that serves it; None without rotation.
+    """
 
     attempt: int
+    resource: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +115,11 @@ class RetryStopped(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitEnded(Event):
-    """A stage let the call wait for ``seconds`` (``stage`` is a stage's name or ``backoff``)."""
+    """A stage let the call wait for ``seconds``.
+
+    ``stage`` is a stage's name, ``backoff``, or at a pool of resources ``cooldown`` (all of them
+    rest) or ``queue`` (all of them are in use).
+    """
 
     stage: str
     seconds: float
@@ -147,6 +158,31 @@ class FallbackUsed(Event):
 
     verdict: VerdictKind
     error_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceChanged(Event):
+    """A resource of the policy's pool changed its standing, because of this policy or not.
+
+    Attributes:
+        pool: The pool's name.
+        resource: The resource's id.
+        old: ``ready``, ``cooling`` or ``disabled``.
+        new: The same; equal to ``old`` where a rest was made longer.
+        reason: A short word.
+        seconds: How long it will rest; None where it does not.
+        dimension: What the change is limited to, as a text; None for the whole resource.
+        seq: Counts the changes of the pool from 1, without gaps.
+    """
+
+    pool: str
+    resource: str
+    old: str
+    new: str
+    reason: str
+    seconds: float | None
+    dimension: str | None
+    seq: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from penstock import clock
 from penstock.call import Call, RefusedResult
 from penstock.errors import CallTimeoutError, ConfigError, RejectedError
-from penstock.events import AttemptEnded, AttemptStarted, CallEnded, CallStarted, Event, Observer
+from penstock.events import (
+    AttemptEnded,
+    AttemptStarted,
+    CallEnded,
+    CallStarted,
+    Event,
+    Observer,
+    ResourceChanged,
+)
 from penstock.operation import name_of, returns_awaitable
 from penstock.stage import Handler
 from penstock.verdict import VerdictKind
 
-__all__ = ["Notifier", "observe_attempt", "observe_call"]
+__all__ = ["Notifier", "observe_attempt", "observe_call", "observe_pool"]
 
 _log = logging.getLogger("penstock")
 
@@ -52,6 +60,29 @@ class Notifier:
                     _log.exception("observer %r raised; further errors are not shown", name)
 
 
+def observe_pool(pool: Any, policy: str, notify: Callable[[Event], None]) -> None:
+    """Tell observers about every change in a pool that a policy rotates over."""
+
+    def tell(change: Any) -> None:
+        dimension = None if change.dimension is None else str(change.dimension)
+        notify(
+            ResourceChanged(
+                policy=policy,
+                at=clock.now(),
+                pool=pool.options.name,
+                resource=change.resource,
+                old=change.old,
+                new=change.new,
+                reason=change.reason,
+                seconds=change.seconds,
+                dimension=dimension,
+                seq=change.seq,
+            )
+        )
+
+    pool.watch(tell)
+
+
 def observe_call(call_next: Handler) -> Handler:
     """Wrap the whole pipeline with ``CallStarted`` and ``CallEnded``."""
 
@@ -85,7 +116,8 @@ def observe_attempt(call_next: Handler) -> Handler:
     async def observed(call: Call) -> Any:
         call.starts += 1
         attempt = call.attempt
-        call.emit(AttemptStarted, attempt=attempt)
+        resource = None if call.resource is None else call.resource.id
+        call.emit(AttemptStarted, attempt=attempt, resource=resource)
         began = clock.now()
         kind, error_type = VerdictKind.OK, None
         try:

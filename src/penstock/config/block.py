@@ -156,7 +156,8 @@ class Block:
     def _is_short(self, value: dict[str, Any]) -> bool:
         form = self.fields[self.short or ""]
         # A key that is nearly an option's name is a slip of the pen, and not the name of a rate.
-        return form.takes_mapping(value) and not any(nearest(key, self.fields) for key in value)
+        free = [key for key in value if key not in form.inside]
+        return form.takes_mapping(value) and not any(nearest(key, self.fields) for key in free)
 
     def _build(self, values: dict[str, Any]) -> Options:
         try:
@@ -190,8 +191,11 @@ class Block:
         """Return the word for the mapping in which ``loc[-1]`` stands, and what it may hold."""
         what, known = self.key, cast("Mapping[str, Any]", self.fields)
         for step in loc[:-1]:
-            below = known.get(str(step))
-            what = str(step)
+            # The items of a list are of one kind.
+            if isinstance(step, int):
+                continue
+            below = known.get(step)
+            what = step
             known = below.fields if isinstance(below, Block) else getattr(below, "inside", {})
         return what, known
 

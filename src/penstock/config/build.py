@@ -11,6 +11,7 @@ from penstock.config.problems import Level, Loc, Mistake, nearest, shown
 from penstock.config.registry import LATER, OTHER_WORDS, SETTINGS, STAGES, StageEntry
 from penstock.config.settings import PolicySettings
 from penstock.config.sink import Sink
+from penstock.config.values import Surroundings
 from penstock.errors import ConfigError
 from penstock.order import findings
 from penstock.policy import Policy
@@ -32,9 +33,13 @@ class Builder:
     Args:
         sink: Where mistakes go.
         settings: As for ``Policy(...)``, for all of them; they win over the file's.
+        surroundings: Where forms look for what the file only names.
     """
 
-    def __init__(self, sink: Sink, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, sink: Sink, settings: Mapping[str, Any], surroundings: Surroundings | None = None
+    ) -> None:
+        self.surroundings = surroundings or Surroundings()
         self._sink = sink
         self._settings = settings
         self._policies: dict[str, Any] = {}

@@ -14,6 +14,7 @@ from penstock.config.problems import ConfigFileError, Problem, nearest
 from penstock.config.report import report
 from penstock.config.sink import Sink
 from penstock.config.source import read_bytes, read_document
+from penstock.config.values import Surroundings
 from penstock.errors import ConfigError
 from penstock.policy import Policy
 
@@ -53,13 +54,12 @@ def check(path: str | Path, **settings: Any) -> Checked:
     Raises:
         OSError: The file cannot be read.
     """
-    return check_text(read_bytes(path), **settings)
+    return _checked_text(read_bytes(path), settings, Path(path).parent)
 
 
 def check_text(text: bytes, **settings: Any) -> Checked:
-    """Do what ``check`` does with the text of a file."""
-    data, sink = read_document(text)
-    return _checked({} if data is None and sink.problems else data, sink, settings)
+    """Do what ``check`` does with the text of a file; paths in it begin in the working directory."""
+    return _checked_text(text, settings, None)
 
 
 def load(path: str | Path, **settings: Any) -> dict[str, Policy]:
@@ -99,14 +99,21 @@ def policy_from_dict(data: Mapping[str, Any], name: str | None = None, **setting
     return _the_one(load_dict(data, **settings), name, "the data")
 
 
-def _checked(data: Any, sink: Sink, settings: Mapping[str, Any]) -> Checked:
+def _checked_text(text: bytes, settings: Mapping[str, Any], folder: Path | None) -> Checked:
+    data, sink = read_document(text)
+    return _checked({} if data is None and sink.problems else data, sink, settings, folder)
+
+
+def _checked(
+    data: Any, sink: Sink, settings: Mapping[str, Any], folder: Path | None = None
+) -> Checked:
     policies: dict[str, Policy] = {}
     sink.data = data
     if not sink.problems or sink.mark is not None:
         try:
-            literal = _allows_literal(data)
-            expanded = Expander(sink, allow_literal=literal).expand(data)
-            policies = Builder(sink, settings).build(expanded)
+            around = Surroundings(folder, allow_literal=_allows_literal(data))
+            expanded = Expander(sink, allow_literal=around.allow_literal).expand(data)
+            policies = Builder(sink, settings, around).build(expanded)
         except Stop:
             policies = {}
     return Checked({} if sink.has_errors else policies, sink.in_order())

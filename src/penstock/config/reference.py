@@ -12,7 +12,8 @@ from typing import Any
 from penstock.config.block import Block
 from penstock.config.forms.backoff import Wait
 from penstock.config.forms.base import Form
-from penstock.config.plain import is_mapping
+from penstock.config.forms.resources import ENTRY, Resources
+from penstock.config.plain import is_list, is_mapping
 from penstock.config.registry import LATER, SETTINGS, STAGES
 from penstock.config.schema import schema_text
 
@@ -62,6 +63,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _shapes(form: Form) -> Iterator[str]:
+    if isinstance(form, Resources):
+        yield from _block(f"`{form.option.name}`: a source", ENTRY, level="###")
     if isinstance(form, Wait):
         for name, block in form.inside.items():
             yield from _block(f"`{form.option.name}`: `{name}`", block, level="###")
@@ -90,6 +93,8 @@ def _default(form: Form) -> str:
 def _flow(value: Any) -> str:
     if is_mapping(value):
         return "{" + ", ".join(f"{k}: {_flow(v)}" for k, v in value.items()) + "}"
+    if is_list(value):
+        return "[" + ", ".join(map(_flow, value)) + "]"
     if isinstance(value, float):
         return f"{value:g}"
     return value if isinstance(value, str) else json.dumps(value)

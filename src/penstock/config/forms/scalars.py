@@ -114,7 +114,9 @@ class Integer(Form):
 class Boolean(Form):
     """True or false."""
 
-    example = "true"
+    def __init__(self, option: Option) -> None:
+        super().__init__(option)
+        self.example = "false" if option.default is True else "true"
 
     def words(self) -> str:
         """Return the two words."""
