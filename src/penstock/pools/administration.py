@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from penstock import clock
 from penstock.errors import ConfigError
 from penstock.options import Whole
-from penstock.pools.candidate import Candidate, Counts, Member, Standing
+from penstock.pools.candidate import Member
 from penstock.pools.leasing import Leasing
-from penstock.pools.machine import uses_of
 from penstock.pools.options import PoolOptions
 from penstock.pools.resource import Resource
+from penstock.pools.stats import PoolStats, snapshot_of, stats_of
 
-__all__ = ["Administered", "PoolStats", "ResourceStats"]
+__all__ = ["Administered"]
 
 R = TypeVar("R")
 
@@ -25,68 +24,6 @@ _CAP = Whole(1)
 
 # Long enough for a loop that is busy; one that does not answer by then never will.
 _PATIENCE = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResourceStats:
-    """Gauges and counters of one resource; the counters never go back while it is in the pool.
-
-    Attributes:
-        id: The resource's id.
-        standing: ``ready``, ``full``, ``cooling`` or ``disabled``.
-        in_flight: Uses under way.
-        uses: Leases handed out.
-        successes: Uses that ended well.
-        failures: Uses that ended with a failure, the resource's fault or not.
-        cancelled: Uses whose caller was cancelled, or whose event loop has gone.
-        displaced: Uses that were cancelled because an older one lost the resource.
-        cooldowns: Times it was sent to rest, an extended rest included.
-        disables: Times it was taken out.
-    """
-
-    id: str
-    standing: str
-    in_flight: int
-    uses: int
-    successes: int
-    failures: int
-    cancelled: int
-    displaced: int
-    cooldowns: int
-    disables: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolStats:
-    """Gauges and counters of a pool; the counters go on when a resource is removed.
-
-    Attributes:
-        total: Resources in the pool.
-        by_standing: Resources by ``ready``, ``full``, ``cooling`` and ``disabled``; all four.
-        in_flight: Uses under way, those of removed resources not included.
-        waiting: Calls that wait for a resource.
-        uses: Leases handed out.
-        successes: Uses that ended well.
-        failures: Uses that ended with a failure.
-        cancelled: Uses whose caller was cancelled.
-        displaced: Uses that were cancelled because an older one lost the resource.
-        cooldowns: Rests begun or made longer.
-        disables: Resources taken out.
-        resources: The same for each resource.
-    """
-
-    total: int
-    by_standing: dict[str, int]
-    in_flight: int
-    waiting: int
-    uses: int
-    successes: int
-    failures: int
-    cancelled: int
-    displaced: int
-    cooldowns: int
-    disables: int
-    resources: tuple[ResourceStats, ...]
 
 
 class Administered(Leasing):
@@ -165,30 +102,11 @@ class Administered(Leasing):
 
         From any thread, at any time. A rest that is over counts as over, noticed or not.
         """
-        now = clock.now()
-        members = [*self.machine.members.values()]
-        return {
-            "pool": self.options.name,
-            "waiting": self.machine.queued,
-            "resources": {member.id: _shown(member, now) for member in members},
-        }
+        return snapshot_of(self.machine, self.options.name, clock.now())
 
     def stats(self) -> PoolStats:
         """Return gauges, and counters that never go back."""
-        now = clock.now()
-        resources = tuple(_stats_of(member, now) for member in [*self.machine.members.values()])
-        uses, counts = self.machine.totals()
-        by_standing = {standing.value: 0 for standing in Standing}
-        for resource in resources:
-            by_standing[resource.standing] += 1
-        return PoolStats(
-            total=len(resources),
-            by_standing=by_standing,
-            in_flight=sum(resource.in_flight for resource in resources),
-            waiting=self.machine.queued,
-            resources=resources,
-            **_counters(uses, counts, self.machine.unfinished()),
-        )
+        return stats_of(self.machine, clock.now())
 
     def _add(self, resource: Resource[Any]) -> Resource[Any]:
         if resource.id in self.machine.members:
@@ -232,58 +150,3 @@ def _is_resource(given: object) -> bool:
 
 def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
     return asyncio._get_running_loop() is loop  # noqa: SLF001 - documented for asyncio libraries
-
-
-def _shown(member: Member, now: float) -> dict[str, Any]:
-    shown = _state_of([*member.candidates], member, now)
-    dimensions = {
-        str(candidate.lane.dimension): _state_of([candidate], member, now)
-        for candidate in [*member.candidates]
-        if candidate.lane.dimension is not None
-    }
-    if dimensions:
-        shown["dimensions"] = dimensions
-    return shown
-
-
-def _state_of(candidates: list[Candidate], member: Member, now: float) -> dict[str, Any]:
-    rests = [c.cooling_until - now for c in candidates if c.cooling_until is not None]
-    cooling_for = max(0.0, *rests) if rests else 0.0
-    return {
-        "standing": _standing(candidates, member, now),
-        "in_flight": sum(c.in_flight for c in candidates),
-        "uses": sum(c.total for c in candidates),
-        "level": max((c.level for c in candidates), default=0),
-        "cooling_for": cooling_for,
-        "recovering": any(c.recovering for c in candidates),
-        "remaining": next((c.remaining for c in candidates if c.remaining is not None), None),
-        "max_in_flight": member.cap,
-        "disabled": member.disabled,
-    }
-
-
-def _standing(candidates: list[Candidate], member: Member, now: float) -> str:
-    if member.disabled is not None:
-        return "disabled"
-    if any(c.cooling_until is not None and c.cooling_until > now for c in candidates):
-        return "cooling"
-    full = member.cap is not None and member.in_flight >= member.cap
-    return "full" if full else "ready"
-
-
-def _stats_of(member: Member, now: float) -> ResourceStats:
-    candidates = [*member.candidates]
-    in_flight = sum(candidate.in_flight for candidate in candidates)
-    return ResourceStats(
-        id=member.id,
-        standing=_standing(candidates, member, now),
-        in_flight=in_flight,
-        **_counters(uses_of(member), member.counts, in_flight),
-    )
-
-
-def _counters(uses: int, counts: Counts, unfinished: int) -> dict[str, int]:
-    told = {name: getattr(counts, name) for name in Counts.__slots__}
-    # What has neither failed nor ended otherwise, and has ended, went well.
-    ended_badly = counts.failures + counts.cancelled + counts.displaced
-    return {"uses": uses, "successes": uses - unfinished - ended_badly, **told}

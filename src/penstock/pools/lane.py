@@ -95,11 +95,16 @@ class Lane:
         return self.next_return() if self.is_shut else 0.0
 
     def health(self, now: float) -> Health:
-        """Return what the stages further out are told."""
+        """Return what the stages further out are told; changes nothing, and may in any thread."""
         ready, total = self.counts[Standing.READY], len(self.candidates)
-        at = self.hope()
+        at = self._first_return() if self.is_shut else now
         wait = None if at is None else max(0.0, at - now)
         return Health(ready, total, wait, "ready" if ready else self.why_not(now))
+
+    def _first_return(self) -> float | None:
+        resting = [c for c in [*self.candidates.values()] if c.standing is Standing.COOLING]
+        times = [c.cooling_until for c in resting if c.cooling_until is not None]
+        return min(times, default=None)
 
     def why_not(self, now: float) -> str:
         """Say in words why nobody is ready."""
@@ -108,7 +113,7 @@ class Lane:
         counts = self.counts
         parts: list[str] = []
         if counts[Standing.COOLING]:
-            at = self.next_return() or now
+            at = self._first_return() or now
             back = f"the first is back in {max(0.0, at - now):.3g} s"
             parts.append(f"{counts[Standing.COOLING]} cooling down ({back})")
         if counts[Standing.FULL]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from penstock.pools.candidate import Candidate, Member, Standing
 from penstock.pools.cooldown import CooldownRules
-from penstock.pools.lane import Ask, Lane
+from penstock.pools.lane import Lane
 from penstock.pools.lease import Lease
 from penstock.pools.news import Change
 from penstock.pools.picking.base import Picker
@@ -73,67 +73,6 @@ class Lanes:
             self._look_for_shut()
         return lane
 
-    def take(self, lane: Lane, key: str | None, now: float) -> Lease | None:
-        """Lease whoever serves next; None when nobody is ready."""
-        cooling = lane.cooling
-        if cooling and cooling[0][0] <= now:
-            self.expire(lane, now)
-        candidate = lane.picker.pick(key, now)
-        return None if candidate is None else self._lease(candidate, now)
-
-    def give_back(self, lease: Lease, now: float) -> None:
-        """End a lease, whatever came of it; once it has ended, nothing happens."""
-        candidate = lease.candidate
-        if candidate.leases.pop(lease.serial, None) is None:
-            return
-        candidate.in_flight -= 1
-        candidate.member.in_flight -= 1
-        if candidate.standing is READY:
-            candidate.lane.picker.freed(candidate)
-        else:
-            self._come_free(lease, candidate, now)
-
-    def park(
-        self, lane: Lane, limit: float, *, key: str | None = None, priority: int, takes: bool
-    ) -> Waiter:
-        """Stand in line until ``limit``; only where nobody of the lane is ready."""
-        self._asks += 1
-        return lane.park(Ask(self._asks, limit, key, takes), priority)
-
-    def expire(self, lane: Lane, now: float) -> None:
-        """End the rests whose time has come, and the waiting of those whose time is up."""
-        while (until := lane.next_return()) is not None and until <= now:
-            candidate = lane.cooling[0][2]
-            self._rules.expire(candidate)
-            reason = "probe" if candidate.recovering else "rested"
-            self._announce(candidate.member, "cooling", "ready", reason, lane=lane)
-            self._refresh(candidate, now)
-        self.news.extend(lane.give_up(now))
-
-    def next_wake(self) -> float | None:
-        """Return the monotonic second at which somebody who waits has to be looked after."""
-        times = [
-            time
-            for lane in self.lanes.values()
-            if (limit := lane.next_limit()) is not None
-            for time in (limit, lane.next_return())
-            if time is not None
-        ]
-        return min(times, default=None)
-
-    def forfeit(self) -> None:
-        """Forget every lease and every waiter: the loop that they lived in is gone."""
-        for lane in self.lanes.values():
-            lane.waiting.abandon_all()
-            lane.at_gate.abandon_all()
-        for member in self.members.values():
-            member.in_flight = 0
-            for candidate in member.candidates:
-                member.counts.cancelled += candidate.in_flight
-                candidate.in_flight, candidate.probe = 0, None
-                candidate.leases.clear()
-                self._refresh(candidate, 0.0)
-
     def _lease(self, candidate: Candidate, now: float) -> Lease:
         self.serial = serial = self.serial + 1
         member = candidate.member
@@ -152,17 +91,6 @@ class Lanes:
         if candidate.standing is READY:
             candidate.lane.picker.used(candidate)
         return lease
-
-    def _come_free(self, lease: Lease, candidate: Candidate, now: float) -> None:
-        if candidate.probe is lease:
-            candidate.probe = None
-        member = candidate.member
-        self._refresh_all(member, now)
-        # Uses of a removed resource count towards the cap of the one that took over its id.
-        while (successor := member.successor) is not None:
-            successor.in_flight -= 1
-            self._refresh_all(successor, now)
-            member = successor
 
     def _standing_of(self, candidate: Candidate) -> Standing:
         member = candidate.member
@@ -192,8 +120,9 @@ class Lanes:
         candidate.standing = new
         if old is READY:
             lane.picker.remove(candidate)
-        elif new is READY:
+        if new is READY:
             lane.picker.add(candidate)
+        if new is READY or new is FULL:
             self._serve(lane, now)
         if lane.is_shut != self.is_shut:
             self._look_for_shut()

@@ -1,29 +1,21 @@
-"""The async side of a pool: wait for a lease, cancel who was displaced, tell who must know."""
+"""The async side of a pool: a lease now, a lease later, or the reason why there is none."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable
 from math import inf
-from random import random
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from penstock import clock
 from penstock.errors import ConfigError, NoResourceError
 from penstock.events import CallRejected, WaitEnded
 from penstock.health import Health
-from penstock.hooks import Hook
 from penstock.options import Number
-from penstock.parking import Home, park_until_granted, wake
-from penstock.pools.given import resources_of
+from penstock.parking import park_until_granted
+from penstock.pools.delivery import Delivery
 from penstock.pools.lane import Lane
 from penstock.pools.lease import Lease
-from penstock.pools.machine import PoolMachine
-from penstock.pools.news import Change
-from penstock.pools.options import PoolOptions
-from penstock.pools.picking import picker_of
 from penstock.pools.quota import quota_left
 from penstock.waitlist import Waiter, WaiterState
 
@@ -41,32 +33,10 @@ _SECONDS = Number(unit="s")
 _AMOUNT = Number()
 
 
-class Leasing:
-    """Resources and the leases on them.
+class Leasing(Delivery):
+    """Leases on a pool's resources, for callers that may wait."""
 
-    Args:
-        resources: A list, a dict of ids, ``Resource`` objects.
-        options: The pool's.
-
-    Raises:
-        ConfigError: There is no resource, an id is there twice, or an option is not allowed.
-    """
-
-    __slots__ = ("__weakref__", "_armed_for", "_hooks", "_timer", "home", "machine", "options")
-
-    def __init__(self, resources: Any, options: PoolOptions) -> None:
-        self.options = options
-        self.home = Home()
-        self.machine = PoolMachine(self, options, picker_of(options.pick, random))
-        self._timer: asyncio.TimerHandle | None = None
-        self._armed_for = 0.0
-        self._hooks: list[Callable[[Change], None]] = []
-        if options.on_state_change is not None:
-            self._hooks.append(Hook(options.on_state_change, self._report))
-        for resource in resources_of(resources):
-            self.machine.add(resource)
-
-    # --- leases -------------------------------------------------------------------------------
+    __slots__ = ()
 
     def lane_of(self, call: Call) -> Lane:
         """Return the lane that serves a call."""
@@ -147,8 +117,6 @@ class Leasing:
         self.machine.report(lease, clock.now(), remaining, resets_in)
         self.deliver()
 
-    # --- health -------------------------------------------------------------------------------
-
     def health(self) -> Health:
         """Return how many resources are ready, and when the first one will be."""
         return self._health(self.machine.main)
@@ -163,64 +131,6 @@ class Leasing:
             self.machine.expire(lane, now)
             self.deliver()
         return lane.health(now)
-
-    # --- telling ------------------------------------------------------------------------------
-
-    def deliver(self) -> None:
-        """Tell everybody what the machine has decided."""
-        machine = self.machine
-        while machine.news:
-            news, machine.news = machine.news, []
-            for item in news:
-                if isinstance(item, Waiter):
-                    wake(item)
-                elif isinstance(item, Lease):
-                    _cancel(item)
-                else:
-                    for hook in self._hooks:
-                        hook(item)
-        self._arm()
-
-    def watch(self, hook: Callable[[Change], None]) -> None:
-        """Call ``hook`` at every change of standing, from now on."""
-        self._hooks.append(hook)
-
-    def move_in(self) -> None:
-        """Make the running loop the pool's home.
-
-        Raises:
-            PolicyError: Another running loop is.
-        """
-        before = self.home.loop
-        if self.home.move(f"rotation over pool '{self.options.name}'"):
-            self.machine.forfeit()
-        if self.home.loop is not before:
-            self._timer = None
-
-    def _arm(self) -> None:
-        at = self.machine.next_wake()
-        if at is None or (self._timer is not None and self._armed_for <= at):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        loop = self.home.loop
-        if loop is None or loop.is_closed():
-            return
-        self._timer = loop.call_later(max(0.0, at - clock.now()), self._on_timer)
-        self._armed_for = at
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        now = clock.now()
-        for lane in [*self.machine.lanes.values()]:
-            self.machine.expire(lane, now)
-        self.deliver()
-
-    def _report(self, error: BaseException) -> None:
-        kind = type(error).__name__
-        _log.error("pool '%s': on_state_change raised %s", self.options.name, kind)
-
-    # --- waiting ------------------------------------------------------------------------------
 
     async def _wait(self, call: Call, max_wait: float | None, *, takes: bool) -> Waiter:
         self.move_in()
@@ -277,19 +187,6 @@ _WHY = {
     "deadline": " in the time that is left",
     "queue_full": " and the queue is full",
 }
-
-
-def _cancel(lease: Lease) -> None:
-    """Cancel a displaced attempt where that ends it; otherwise it runs on."""
-    call, task = lease.call, lease.task
-    if task is None:
-        # Nobody has come for it yet; whoever does looks.
-        return
-    if not lease.is_active or call is None or call.committed or getattr(call.fn, "runs_on", False):
-        lease.displaced = None
-        return
-    lease.is_cancelled = True
-    task.cancel()
 
 
 def _checked(what: str, field: str, rule: Number, value: object) -> float:

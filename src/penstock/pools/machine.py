@@ -1,46 +1,24 @@
-"""How a pool decides: what an outcome means for a resource, and what an administrator may do."""
+"""How a pool decides: what the outcome of a use means for the resource."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
-from penstock.pools.candidate import Candidate, Counts, Member, Standing
-from penstock.pools.cooldown import CooldownRules
-from penstock.pools.lanes import Lanes
+from penstock.pools.candidate import Candidate, Standing
 from penstock.pools.lease import Lease
-from penstock.pools.options import PoolOptions
-from penstock.pools.picking.base import Picker
 from penstock.pools.picking.p2c_ewma import observed
-from penstock.pools.resource import Resource
+from penstock.pools.roster import Roster
 
 __all__ = ["PoolMachine"]
 
 
-class PoolMachine(Lanes):
+class PoolMachine(Roster):
     """A pool's resources, their health and their leases. Pure: ``now`` is an argument.
 
-    Args:
-        owner: What leases are given as their pool.
-        options: The pool's.
-        make_picker: Makes a picker for each lane.
+    It is built up in four steps, each a class of its own file: ``Lanes`` know who can serve,
+    ``Leases`` hand resources out, the ``Roster`` says who is in the pool, and here the outcome of a
+    use moves its resource.
     """
-
-    def __init__(
-        self,
-        owner: Any,
-        options: PoolOptions,
-        make_picker: Callable[[], Picker],
-    ) -> None:
-        rules = CooldownRules(options.cooldown, probes=options.probe_on_recovery)
-        super().__init__(owner, make_picker, rules)
-        self._options = options
-        self._orders = 0
-        self._draining: list[Member] = []
-        self._removed = Counts()
-        self._removed_total = 0
-
-    # --- what an attempt has shown ------------------------------------------------------------
 
     def heal(self, lease: Lease, now: float) -> None:
         """Take a success as a sign of health, if the use began after the last cooldown."""
@@ -104,84 +82,6 @@ class PoolMachine(Lanes):
         if candidate.standing is Standing.READY:
             candidate.lane.picker.rated(candidate)
 
-    # --- administration -----------------------------------------------------------------------
-
-    def add(self, resource: Resource[Any]) -> None:
-        """Take a resource in, with a clean slate, last in order."""
-        self._orders += 1
-        group = resource.group
-        if group is None and self._options.group is not None:
-            group = self._options.group(resource)
-        member = Member(resource, self._orders, group)
-        for old in self._draining:
-            if old.id == member.id and old.successor is None:
-                old.successor = member
-                member.in_flight = old.in_flight
-        self.members[member.id] = member
-        for lane in self.lanes.values():
-            self._join(lane, member)
-
-    def remove(self, member: Member, now: float) -> None:
-        """Take a resource out for good; uses under way go on."""
-        del self.members[member.id]
-        member.is_removed = True
-        for candidate in member.candidates:
-            lane = candidate.lane
-            self._refresh(candidate, now)
-            lane.counts[candidate.standing] -= 1
-            del lane.candidates[member.id]
-            self._give_up_hope(lane)
-        self._look_for_shut()
-        self._draining.append(member)
-        self._fold_drained()
-
-    def enable(self, member: Member, now: float, reason: str | None) -> None:
-        """Make a resource as new: neither disabled nor cooling, escalation at its start."""
-        old = standing_of(member)
-        member.disabled = None
-        member.enabled_at = self.serial
-        for candidate in member.candidates:
-            self._rules.clear(candidate, self.serial)
-        if old != "ready":
-            self._announce(member, old, "ready", reason)
-        self._refresh_all(member, now)
-
-    def disable_member(self, member: Member, now: float, reason: str | None) -> None:
-        """Take a resource out until it is enabled; uses under way go on."""
-        self._disable(member, reason, now)
-
-    def resize(self, member: Member, cap: int | None, now: float) -> None:
-        """Change how many uses a resource takes at once."""
-        member.cap = cap
-        self._refresh_all(member, now)
-
-    def totals(self) -> tuple[int, Counts]:
-        """Return the uses and the counts of all resources, removed ones included."""
-        self._fold_drained()
-        total, counts = self._removed_total, Counts()
-        counts.add(self._removed)
-        for member in (*self.members.values(), *self._draining):
-            total += uses_of(member)
-            counts.add(member.counts)
-        return total, counts
-
-    def unfinished(self) -> int:
-        """Return how many uses are under way, those of removed resources included."""
-        return sum(
-            candidate.in_flight
-            for member in (*self.members.values(), *self._draining)
-            for candidate in member.candidates
-        )
-
-    def _fold_drained(self) -> None:
-        for member in [*self._draining]:
-            if not any(candidate.leases for candidate in member.candidates):
-                self._draining.remove(member)
-                self._removed_total += uses_of(member)
-                self._removed.add(member.counts)
-
-    # --- how it is done -----------------------------------------------------------------------
-
     def _mates(self, candidate: Candidate) -> Iterable[Candidate]:
         group = candidate.member.group
         if group is None:
@@ -234,18 +134,6 @@ class PoolMachine(Lanes):
         )
         self._refresh(candidate, now)
 
-    def _disable(self, member: Member, reason: str | None, now: float) -> None:
-        if member.disabled is not None:
-            return
-        old = standing_of(member)
-        member.disabled = reason or "disabled"
-        member.counts.disables += 1
-        if not member.is_removed:
-            self._announce(member, old, "disabled", reason)
-        for candidate in member.candidates:
-            self._refresh(candidate, now)
-            self._give_up_hope(candidate.lane)
-
     def _displace(
         self, candidates: Iterable[Candidate], culprit: Lease, reason: str | None
     ) -> None:
@@ -259,16 +147,3 @@ class PoolMachine(Lanes):
                 if lease.displaced is None:
                     lease.displaced = reason or "cooldown"
                     self.news.append(lease)
-
-
-def uses_of(member: Member) -> int:
-    """Return how often a resource has been leased."""
-    return member.total + sum(candidate.total for candidate in member.candidates)
-
-
-def standing_of(member: Member) -> str:
-    """Return a resource's standing over all dimensions: resting in one of them is resting."""
-    if member.disabled is not None:
-        return "disabled"
-    rests = any(candidate.cooling_until is not None for candidate in member.candidates)
-    return "cooling" if rests else "ready"

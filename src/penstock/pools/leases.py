@@ -1,0 +1,90 @@
+"""Leases on the resources of a pool: handed out, waited for, ended."""
+
+from __future__ import annotations
+
+from penstock.pools.candidate import Candidate, Standing
+from penstock.pools.lane import Ask, Lane
+from penstock.pools.lanes import Lanes
+from penstock.pools.lease import Lease
+from penstock.waitlist import Waiter
+
+__all__ = ["Leases"]
+
+# Looked up on every call: an enum's member through its class costs more.
+_READY = Standing.READY
+
+
+class Leases(Lanes):
+    """What callers of a pool ask for: a resource now, or a place in line."""
+
+    def take(self, lane: Lane, key: str | None, now: float) -> Lease | None:
+        """Lease whoever serves next; None when nobody is ready."""
+        cooling = lane.cooling
+        if cooling and cooling[0][0] <= now:
+            self.expire(lane, now)
+        candidate = lane.picker.pick(key, now)
+        return None if candidate is None else self._lease(candidate, now)
+
+    def give_back(self, lease: Lease, now: float) -> None:
+        """End a lease, whatever came of it; once it has ended, nothing happens."""
+        candidate = lease.candidate
+        if candidate.leases.pop(lease.serial, None) is None:
+            return
+        candidate.in_flight -= 1
+        candidate.member.in_flight -= 1
+        if candidate.standing is _READY:
+            candidate.lane.picker.freed(candidate)
+        else:
+            self._come_free(lease, candidate, now)
+
+    def park(
+        self, lane: Lane, limit: float, *, key: str | None = None, priority: int, takes: bool
+    ) -> Waiter:
+        """Stand in line until ``limit``; only where nobody of the lane is ready."""
+        self._asks += 1
+        return lane.park(Ask(self._asks, limit, key, takes), priority)
+
+    def expire(self, lane: Lane, now: float) -> None:
+        """End the rests whose time has come, and the waiting of those whose time is up."""
+        while (until := lane.next_return()) is not None and until <= now:
+            candidate = lane.cooling[0][2]
+            self._rules.expire(candidate)
+            reason = "probe" if candidate.recovering else "rested"
+            self._announce(candidate.member, "cooling", "ready", reason, lane=lane)
+            self._refresh(candidate, now)
+        self.news.extend(lane.give_up(now))
+
+    def next_wake(self) -> float | None:
+        """Return the monotonic second at which somebody who waits has to be looked after."""
+        times = [
+            time
+            for lane in self.lanes.values()
+            if (limit := lane.next_limit()) is not None
+            for time in (limit, lane.next_return())
+            if time is not None
+        ]
+        return min(times, default=None)
+
+    def forfeit(self) -> None:
+        """Forget every lease and every waiter: the loop that they lived in is gone."""
+        for lane in self.lanes.values():
+            lane.waiting.abandon_all()
+            lane.at_gate.abandon_all()
+        for member in self.members.values():
+            member.in_flight = 0
+            for candidate in member.candidates:
+                member.counts.cancelled += candidate.in_flight
+                candidate.in_flight, candidate.probe = 0, None
+                candidate.leases.clear()
+                self._refresh(candidate, 0.0)
+
+    def _come_free(self, lease: Lease, candidate: Candidate, now: float) -> None:
+        if candidate.probe is lease:
+            candidate.probe = None
+        member = candidate.member
+        self._refresh_all(member, now)
+        # Uses of a removed resource count towards the cap of the one that took over its id.
+        while (successor := member.successor) is not None:
+            successor.in_flight -= 1
+            self._refresh_all(successor, now)
+            member = successor
