@@ -14,14 +14,14 @@ import sys
 import tomllib
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import pytest
 
 import penstock
 from penstock import Policy
 from penstock.config.registry import STAGES as REGISTRY
-from penstock.keywords import BreakerKeywords
+from penstock.keywords import BreakerKeywords, PoolKeywords
 from penstock.options import rules_of
 
 ROOT = Path(__file__).parent.parent
@@ -46,19 +46,26 @@ PUBLIC = [
     "DisableResource",
     "Event",
     "Handler",
+    "Health",
     "InvalidResultError",
+    "Lease",
     "NoResourceError",
     "Observer",
     "Policy",
     "PolicyError",
     "PolicyOrderWarning",
+    "Pool",
     "RateLimitedError",
     "RejectedError",
+    "Resource",
+    "RotatingPolicy",
     "Stage",
     "TryAgain",
     "Verdict",
     "VerdictKind",
     "current_call",
+    "current_lease",
+    "current_resource",
 ]
 
 METHODS = {
@@ -68,8 +75,14 @@ METHODS = {
     "fallback": "with_fallback",
     "rate_limit": "with_rate",
     "retry": "with_retry",
+    "rotation": "rotating",
     "timeout": "with_timeout",
 }
+
+# Where the key in YAML is not the end of the method's name.
+YAML_KEYS = {"rotation": "rotate"}
+
+KEYWORDS = {"breaker": BreakerKeywords, "rotation": PoolKeywords}
 
 # What a stage takes besides its options: Retry(options, seed=...).
 EXTRA = {"retry": {"seed"}}
@@ -163,6 +176,10 @@ def test_every_stage_is_bound_by_the_contracts():
     [
         SOURCE / "waitlist.py",
         SOURCE / "verdict.py",
+        *(
+            SOURCE / "pools" / f"{name}.py"
+            for name in ("candidate", "cooldown", "lane", "lanes", "leases", "machine", "roster")
+        ),
         *sorted((SOURCE / "stages").glob("*/machine.py")),
         *sorted((SOURCE / "stages").glob("*/options.py")),
     ],
@@ -292,7 +309,8 @@ def test_the_fluent_method_of_a_stage_takes_its_options(stage: str):
     method = getattr(Policy, METHODS[stage])
     parameters = set(inspect.signature(method).parameters) - {"self"}
     if "options" in parameters:
-        parameters = parameters - {"options"} | set(get_type_hints(BreakerKeywords))
+        keywords = KEYWORDS[stage].__annotations__
+        parameters = parameters - {"options"} | set(keywords)
 
     assert parameters == _fields_of(stage) | EXTRA.get(stage, set())
     assert method.__doc__
@@ -306,7 +324,8 @@ def test_yaml_knows_a_stage_by_the_same_options(stage: str):
     part = reference.partition(f"\n## `{entry.block.key}`\n")[2].partition("\n## ")[0]
     table = part.partition("\n### ")[0]
 
-    assert METHODS[stage] == f"with_{entry.block.key}"
+    assert METHODS[stage].removeprefix("with_") == entry.block.key or stage in YAML_KEYS
+    assert entry.block.key == YAML_KEYS.get(stage, entry.block.key)
     assert set(entry.block.fields) == _fields_of(stage)
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == _fields_of(stage)
 
@@ -315,13 +334,15 @@ def test_yaml_knows_a_stage_by_the_same_options(stage: str):
 def test_the_options_of_a_stage_are_documented_one_by_one(stage: str):
     """Each field in the class's docstring, and each with a rule, but for what takes anything."""
     options = _options_of(stage)
-    documented = set(re.findall(r"^ {4,8}(\w+): ", inspect.getdoc(options) or "", re.MULTILINE))
+    pages = "\n".join(inspect.getdoc(kind) or "" for kind in options.__mro__[:-1])
+    documented = set(re.findall(r"^ {4,8}(\w+): ", pages, re.MULTILINE))
 
     assert _fields_of(stage) <= documented
     checked_by_hand = {
         "breaker": {"on_state_change"},
         "fallback": {"value", "function", "policy"},
         "rate_limit": {"cost"},
+        "rotation": {"resources"},
     }
     assert _fields_of(stage) - set(rules_of(options)) == checked_by_hand.get(stage, set())
 

@@ -11,7 +11,14 @@ from typing import Any
 
 import pytest
 
-from penstock import CallTimeoutError, CircuitOpenError, Policy, VerdictKind, events
+from penstock import (
+    CallTimeoutError,
+    CircuitOpenError,
+    CooldownResource,
+    Policy,
+    VerdictKind,
+    events,
+)
 from penstock.events import CallEnded, Event
 from penstock.testing import EventLog, scripted, takes
 
@@ -109,8 +116,11 @@ async def test_the_events_of_a_call_tell_its_whole_story_without_its_arguments()
         .with_breaker(failures=2)
         .with_concurrency(1)
         .with_timeout(5)
+        .rotating(["key-secret"], cooldown=0.5)
     )
-    operation = scripted(takes(9), takes(1, ConnectionError("secret")), then=takes(1, "done"))
+    operation = scripted(
+        takes(9), takes(1, ConnectionError("secret")), CooldownResource(0.5), then=takes(1, "done")
+    )
 
     calls = [policy.using(request_id=f"r{n}").call(operation, "secret") for n in range(3)]
     await asyncio.gather(*calls)

@@ -11,18 +11,14 @@ import pytest
 from penstock import ConfigError, Policy, PolicyOrderWarning
 from penstock.order import RULES, Level, findings, refuse_misordered
 from penstock.stages.concurrency import Concurrency, ConcurrencyOptions
+from penstock.stages.rotation import Rotation, RotationOptions
 from penstock.testing import scripted
 
 pytestmark = pytest.mark.virtual_time
 
 
-class Rotation:
-    """Stands in for the rotation stage, of which the rules know the name alone."""
-
-    name = "rotate"
-
-    async def __call__(self, call: Any, call_next: Any) -> Any:
-        return await call_next(call)
+def _rotation() -> Rotation:
+    return Rotation(RotationOptions(resources=["a", "b"]))
 
 
 def _found(policy: Policy) -> list[tuple[Level, str]]:
@@ -33,11 +29,11 @@ def _found(policy: Policy) -> list[tuple[Level, str]]:
     ("build", "advice"),
     [
         (
-            lambda: Policy("search").with_stage(Rotation()).with_timeout(5),
+            lambda: Policy("search").with_stage(_rotation()).with_timeout(5),
             "rotation must be innermost; move it below 'timeout'",
         ),
         (
-            lambda: Policy("search").with_stage(Rotation()).with_stage(scripted()),
+            lambda: Policy("search").with_stage(_rotation()).with_stage(scripted()),
             "rotation must be innermost; move it below 'the custom stage'",
         ),
         (
@@ -77,7 +73,7 @@ def test_the_same_stateful_stage_cannot_stand_twice_in_one_pipeline():
 @pytest.mark.parametrize(
     "policy",
     [
-        Policy().with_timeout(30).with_retry().with_timeout(5).with_stage(Rotation()),
+        Policy().with_timeout(30).with_retry().with_timeout(5).with_stage(_rotation()),
         Policy().with_timeout(5).with_retry().with_timeout(5),
         Policy().with_fallback(value=None).with_budget().with_retry(),
         Policy().with_retry().with_fallback(value=None, fallback_on=KeyError),

@@ -96,7 +96,7 @@ def context_of(settings: Settings) -> CallContext:
 
 def gate_of(stages: Sequence[Stage]) -> Any:
     """Return the rotation of a pipeline; None where there is none."""
-    return next((stage for stage in stages if name_of(stage) == "rotation"), None)
+    return next((stage for stage in stages if hasattr(stage, "health_for")), None)
 
 
 def bind(settings: Settings, stages: Sequence[Stage]) -> Pipeline:

@@ -74,7 +74,8 @@ def _option(stage: Any, name: str) -> Any:
 
 
 def _inside_rotation(outer: Outer, inner: Inner) -> str | None:
-    if _named(outer) == "rotation":
+    # Not by its name, which a custom stage may have too.
+    if hasattr(outer, "health_for"):
         return f"rotation must be innermost; move it below '{_named(inner) or 'the custom stage'}'"
     return None
 

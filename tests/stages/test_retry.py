@@ -515,18 +515,6 @@ async def test_signals_may_say_when():
     assert await outcome_of(policy_of().call(operation)) == ("ok", 13)
 
 
-@dataclass
-class Rotating:
-    """A stand-in for rotation: makes the policy one that has other resources."""
-
-    name = "other"
-
-    def __call__(self, call, call_next):
-        """Pretend that a pool stands innermost."""
-        object.__setattr__(call.context, "rotates", True)
-        return call_next(call)
-
-
 @pytest.mark.parametrize(
     "failure",
     [
@@ -538,14 +526,14 @@ class Rotating:
 )
 async def test_another_resource_is_tried_without_a_pause(failure):
     """With a pool innermost, what one resource did wrong costs no time."""
-    policy = policy_of().with_stage(Rotating())
+    policy = policy_of().rotating(["a", "b"])
 
     assert await outcome_of(policy.call(scripted(failure, "ok"))) == ("ok", 0)
 
 
 async def test_a_rejection_is_waited_for_even_where_resources_rotate():
     """The pool's own refusal says when the first resource is back."""
-    policy = policy_of().with_stage(Rotating())
+    policy = policy_of().rotating(["a", "b"])
     operation = scripted(RateLimitedError(retry_after=12), "ok")
 
     assert await outcome_of(policy.call(operation)) == ("ok", 12)
