@@ -137,9 +137,10 @@ def test_any_pipeline_ends_in_policies_or_problems(pipeline):
         assert list(policies) == ["p", "q"]
 
 
+# The word is what json writes for a number that YAML spells otherwise.
 LETTERS = st.text(
     st.characters(min_codepoint=32, max_codepoint=126, exclude_characters="$"), max_size=8
-)
+).filter(lambda text: "Infinity" not in text)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | LETTERS,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(LETTERS, inner, max_size=4),

@@ -394,9 +394,10 @@ WRONG_STAGES = {
     "rate_limit: 10/s": "unknown stage 'rate_limit' | did you mean 'rate'?",
     "circuit_breaker: 5": "unknown stage 'circuit_breaker' | did you mean 'breaker'?",
     "qqq: 5": "unknown stage 'qqq' | the stages are timeout, retry, rate, breaker, concurrency, "
-    "fallback, budget, shared",
-    "rotate: {}": "stage 'rotate' is not in this release | a later one brings it",
-    "rotating: {}": "stage 'rotate' is not in this release | a later one brings it",
+    "fallback, budget, rotate, shared",
+    "hedge: {}": "stage 'hedge' is not in this release | a later one brings it",
+    "hedging: {}": "stage 'hedge' is not in this release | a later one brings it",
+    "rotating: {}": "unknown stage 'rotating' | did you mean 'rotate'?",
     "5": "expected a stage; got 5 | write '- timeout: 30s'",
     "{}": "expected a stage; got a mapping | write '- timeout: 30s'",
     "[]": "expected a stage; got a list | write '- timeout: 30s'",

@@ -58,12 +58,13 @@ class Block:
 
     @cached_property
     def fields(self) -> dict[str, Form]:
-        """The form of each field, in the order of the class."""
+        """The form of each field: the required ones first, else in the order of the class."""
         rules = rules_of(cast("Any", self.options))
         hints = get_type_hints(self.options, include_extras=True)
         docs = described(self.options)
         forms: dict[str, Form] = {}
-        for each in fields(cast("Any", self.options)):
+        given = fields(cast("Any", self.options))
+        for each in sorted(given, key=lambda one: one.default is not MISSING):
             rule, optional = rules.get(each.name, (None, each.default is None))
             default = each.default
             doc = docs.get(each.name, "")
@@ -87,7 +88,7 @@ class Block:
         """True when the key without any option is enough."""
         try:
             self.options()
-        except (TypeError, ConfigError):
+        except (TypeError, ConfigError, Mistake):
             return False
         return True
 

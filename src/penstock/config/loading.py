@@ -58,7 +58,7 @@ def check(path: str | Path, **settings: Any) -> Checked:
 
 
 def check_text(text: bytes, **settings: Any) -> Checked:
-    """Do what ``check`` does with the text of a file; paths in it begin in the working directory."""
+    """Do what ``check`` does with the text of a file; its paths begin in the working directory."""
     return _checked_text(text, settings, None)
 
 

@@ -51,7 +51,7 @@ class Problem:
         note: A further fact, for example where a key was set first.
         level: ERROR refuses the file, WARNING does not.
         width: Columns that the caret marks.
-        source: The line itself; what looks like a key is masked in it.
+        source: The line itself, with what looks like a key masked; None where it may hold a secret.
     """
 
     message: str
@@ -90,13 +90,22 @@ class Mistake(ValueError):  # noqa: N818 - it never leaves this package
         message: What is wrong.
         hint: What to do.
         field: The key inside the value at hand that is to blame, if it is a mapping.
+        hides: True when the value may be a secret, so that its line is shown nowhere.
     """
 
-    def __init__(self, message: str, hint: str | None = None, *, field: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        hint: str | None = None,
+        *,
+        field: str | None = None,
+        hides: bool = False,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.field = field
+        self.hides = hides
 
 
 class Reference(str):

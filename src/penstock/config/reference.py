@@ -12,7 +12,8 @@ from typing import Any
 from penstock.config.block import Block
 from penstock.config.forms.backoff import Wait
 from penstock.config.forms.base import Form
-from penstock.config.forms.resources import ENTRY, Resources
+from penstock.config.forms.listed import ENTRY
+from penstock.config.forms.resources import Resources
 from penstock.config.plain import is_list, is_mapping
 from penstock.config.registry import LATER, SETTINGS, STAGES
 from penstock.config.schema import schema_text

@@ -10,7 +10,9 @@ from penstock.config.block import Block
 from penstock.config.forms.backoff import Stop, Wait
 from penstock.config.forms.failures import Failures, Several
 from penstock.config.forms.policies import PolicyName
+from penstock.config.forms.pools import Cooldown, Dimension, Inject, Pick
 from penstock.config.forms.rates import Cost, Rates
+from penstock.config.forms.resources import Resources
 from penstock.config.settings import SETTINGS, PolicySettings
 from penstock.stages.breaker import Breaker, BreakerOptions
 from penstock.stages.budget import Budget, BudgetOptions
@@ -18,10 +20,18 @@ from penstock.stages.concurrency import Concurrency, ConcurrencyOptions
 from penstock.stages.fallback import Fallback, FallbackOptions
 from penstock.stages.rate_limit import RateLimit, RateLimitOptions
 from penstock.stages.retry import Retry, RetryOptions
+from penstock.stages.rotation import Rotation, RotationOptions
 from penstock.stages.timeout import Timeout, TimeoutOptions
 
 __all__ = ["LATER", "OTHER_WORDS", "SETTINGS", "STAGES", "PolicySettings", "StageEntry"]
 
+_ROTATE = {
+    "resources": Resources,
+    "cooldown": Cooldown,
+    "pick": Pick,
+    "dimension": Dimension,
+    "inject": Inject,
+}
 _RETRY = {"wait": Wait, "retry_on": Failures, "accept": Several, "stop": Stop}
 
 
@@ -52,12 +62,13 @@ _LINES = (
     _line("concurrency", ConcurrencyOptions, Concurrency, "limit"),
     _line("fallback", FallbackOptions, Fallback, "function", policy=PolicyName),
     _line("budget", BudgetOptions, Budget, "ratio"),
+    _line("rotate", RotationOptions, Rotation, "resources", **_ROTATE),
 )
 
 STAGES: dict[str, StageEntry] = {entry.block.key: entry for entry in _LINES}
 """Every stage by its key."""
 
-LATER = ("rotate", "hedge", "adaptive_concurrency", "chaos")
+LATER = ("hedge", "adaptive_concurrency", "chaos")
 """Keys of stages that a later release brings."""
 
 OTHER_WORDS = {

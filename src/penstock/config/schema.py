@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 from penstock.config.build import VERSION
+from penstock.config.forms.listed import entry_json
+from penstock.config.plain import is_list, is_mapping
 from penstock.config.registry import SETTINGS, STAGES
 
 __all__ = ["policy_schema", "schema_text"]
@@ -59,7 +61,11 @@ def schema_text() -> str:
 
 
 def _definitions() -> dict[str, Any]:
-    stages = {key: entry.block.json_schema() for key, entry in STAGES.items()}
+    resource = entry_json()
+    stages = {
+        key: _named(entry.block.json_schema(), resource, "resource")
+        for key, entry in STAGES.items()
+    }
     bare = [key for key, entry in STAGES.items() if entry.block.stands_alone]
     by_key = {key: {"$ref": f"#/$defs/{key}"} for key in STAGES}
     named = {"description": "A stage of the same name under 'shared'.", "type": "string"}
@@ -70,7 +76,17 @@ def _definitions() -> dict[str, Any]:
         "stage": _item({**by_key, "shared": named}, bare),
         "shared": _item(by_key, bare),
         **stages,
+        "resource": resource,
     }
+
+
+def _named(schema: Any, part: dict[str, Any], name: str) -> Any:
+    """Return a schema in which each copy of a part is a reference to the definition of a name."""
+    if schema == part:
+        return {"$ref": f"#/$defs/{name}"}
+    if is_mapping(schema):
+        return {key: _named(value, part, name) for key, value in schema.items()}
+    return [_named(each, part, name) for each in schema] if is_list(schema) else schema
 
 
 def _item(by_key: dict[str, Any], bare: list[str]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ class Sink:
         self.problems: list[Problem] = []
         self._settled: set[Loc] = set()
         self._met: set[object] = set()
+        self._hidden: set[int | None] = set()
 
     def add(
         self,
@@ -74,6 +75,8 @@ class Sink:
                 width=position.width,
                 source=self.text.line(position.line),
             )
+        if mistake.hides:
+            self._hidden.add(problem.line)
         # An anchored part is met once per alias, and stands in the file once.
         place = problem.path if problem.line is None else (problem.line, problem.column)
         if (place, problem.message) not in self._met:
@@ -86,8 +89,12 @@ class Sink:
         return any(problem.level is Level.ERROR for problem in self.problems)
 
     def in_order(self) -> tuple[Problem, ...]:
-        """Return the problems in the order of the file."""
-        return tuple(sorted(self.problems, key=_position))
+        """Return the problems in the order of the file, without the lines that may hold secrets."""
+        shown = (
+            replace(problem, source=None) if problem.line in self._hidden else problem
+            for problem in self.problems
+        )
+        return tuple(sorted(shown, key=_position))
 
 
 def _written(data: Any, loc: Loc) -> Loc:
