@@ -155,7 +155,8 @@ class PoolView(Generic[T]):
     async def _pause(self, call: Call, failed: int, failure: Exception) -> None:
         usage = self._usage
         if failed >= usage.attempts:
-            raise self._exhausted(call, "attempts_spent", f"all {failed} attempts are spent")
+            why = f"all {failed} attempts are spent"
+            raise self._exhausted(call, "attempts_spent", why) from failure
         if not isinstance(failure, TryAgain):
             return
         # Another resource would not help, and all at once would hurt: R12 of the parity table.
@@ -163,7 +164,8 @@ class PoolView(Generic[T]):
         if delay is None:
             delay = usage.retry_delay * uniform(0.5, 1.5)
         if call.deadline is not None and clock.now() + delay >= call.deadline:
-            raise self._exhausted(call, "deadline", "the next attempt could not start in time")
+            why = "the next attempt could not start in time"
+            raise self._exhausted(call, "deadline", why) from failure
         await asyncio.sleep(delay)
 
     def _exhausted(self, call: Call, case: str, why: str) -> NoResourceError:
