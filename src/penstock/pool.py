@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
 from penstock.classify import Classifier
 from penstock.keywords import PoolKeywords
@@ -45,19 +45,51 @@ class Pool(Administered, Generic[T]):
 
     __slots__ = ("_usage", "_view")
 
+    @overload
     def __init__(
         self,
-        resources: Iterable[T | Resource[T]] | Mapping[str, T | Resource[T]],
+        resources: Mapping[str, Resource[T]] | Iterable[Resource[T]],
         *,
         attempts: int = 3,
         retry_delay: float | timedelta = 0.5,
         max_wait: float | timedelta | None = None,
         classify: Classifier | None = None,
         **options: Unpack[PoolKeywords],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        resources: Mapping[str, T],
+        *,
+        attempts: int = 3,
+        retry_delay: float | timedelta = 0.5,
+        max_wait: float | timedelta | None = None,
+        classify: Classifier | None = None,
+        **options: Unpack[PoolKeywords],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        resources: Iterable[T],
+        *,
+        attempts: int = 3,
+        retry_delay: float | timedelta = 0.5,
+        max_wait: float | timedelta | None = None,
+        classify: Classifier | None = None,
+        **options: Unpack[PoolKeywords],
+    ) -> None: ...
+    def __init__(
+        self,
+        resources: Any,
+        *,
+        attempts: int = 3,
+        retry_delay: float | timedelta = 0.5,
+        max_wait: float | timedelta | None = None,
+        classify: Classifier | None = None,
+        **options: Any,
     ) -> None:
         # The options check them all, and are typed as what they store.
-        given: Any = options
-        super().__init__(resources, PoolOptions(**given))
+        super().__init__(resources, PoolOptions(**options))
         use: Any = {"attempts": attempts, "retry_delay": retry_delay, "max_wait": max_wait}
         self._usage = Usage(**use, classify=classify)
         self._view: PoolView[T] = PoolView(self, self._usage)
