@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from functools import partial
 from itertools import islice
 from typing import Any, cast
@@ -62,9 +63,9 @@ def _read(answer: Any) -> list[Any]:
 
 
 def _at_once(answer: Any) -> Any:
-    if inspect.isawaitable(answer):
-        if inspect.iscoroutine(answer):
-            answer.close()
+    if inspect.iscoroutine(answer):
+        answer.close()
+    if inspect.isawaitable(answer) or inspect.isasyncgen(answer):
         raise Mistake("the function that 'python' names must not be async", field="python")
     return answer
 
@@ -72,6 +73,9 @@ def _at_once(answer: Any) -> Any:
 def _several(found: Any) -> Iterable[tuple[str | None, Any]]:
     if is_mapping(found):
         return found.items()
+    if isinstance(found, AbstractSet):
+        msg = "'python' names a set, which has no order; resources are named by their place"
+        raise Mistake(msg, field="python")
     if is_list(found) or isinstance(found, tuple):
         return [(None, value) for value in cast("Iterable[Any]", found)]
     return [(None, found)]

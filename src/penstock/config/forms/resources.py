@@ -39,8 +39,8 @@ class Resources(Form):
         )
 
     def read(self, value: Any) -> Any:
-        """Return what is not written in YAML: a pool, or a collection of Python's."""
-        if is_pool(value) or is_resource(value):
+        """Return what YAML cannot say: a pool."""
+        if is_pool(value):
             return value
         advice = "in a list" if not isinstance(value, str) else 'as {env: NAME, split: ","}'
         raise self.refuse(value, f"write it {advice}")
