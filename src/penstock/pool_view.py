@@ -76,10 +76,11 @@ class PoolView(Generic[T]):
     ) -> PoolView[T]:
         """Return a view with more of its own; see ``Pool.using``."""
         given = {"attempts": attempts, "max_wait": max_wait, "start_within": start_within}
+        laid_over = {"priority": None, "key": None, "request_id": None, "tags": None, **overrides}
         usage = replace(
             self._usage,
             overrides=tightened(
-                self._usage.overrides, timeout=None, attempts=None, cost=None, **overrides
+                self._usage.overrides, timeout=None, attempts=None, cost=None, **laid_over
             ),
             **{name: value for name, value in given.items() if value is not None},
         )
@@ -125,15 +126,16 @@ class PoolView(Generic[T]):
         usage, rotation = self._usage, self._rotation
         if usage.start_within is not None:
             call.deadline = clock.now() + usage.start_within
-        failed, last = 0, None
+        failed = 0
+        last: Exception | None = None
         try:
             while True:
                 try:
                     self._check_time(call)
                     return await rotation(call, _begin)
-                except DisplacedError:
+                except DisplacedError as displaced:
                     # It had not failed, and does not pay for it.
-                    pass
+                    last = displaced
                 except Exception as failure:
                     if call.resource is None:
                         raise failure from last
