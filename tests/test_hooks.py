@@ -93,24 +93,34 @@ async def test_an_async_hook_takes_its_time() -> None:
 
 
 @pytest.mark.virtual_time
-async def test_an_ended_hook_is_let_go() -> None:
-    """What an async hook was told is not kept when it has ended."""
+async def test_a_hook_is_kept_until_it_has_ended() -> None:
+    """A task that nobody else holds is not collected while it waits, and not kept when it ended."""
+    tasks: list[weakref.ref[asyncio.Task[Any]]] = []
+    waits: list[weakref.ref[asyncio.Future[None]]] = []
 
-    class Fact:
-        pass
+    async def wait() -> None:
+        future = asyncio.get_running_loop().create_future()
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.append(weakref.ref(task))
+        waits.append(weakref.ref(future))
+        await future
 
-    async def look(_: Fact) -> None: ...
-
-    hook = Told().hook(look)
-    fact = Fact()
-    gone = weakref.ref(fact)
-
-    hook(fact)
+    hook = Told().hook(wait)
+    hook()
     await asyncio.sleep(1)
-    del fact
+    gc.collect()
+    future = waits[0]()
+
+    assert tasks[0]() is not None
+    assert future is not None
+
+    future.set_result(None)
+    await asyncio.sleep(1)
+    del future
     gc.collect()
 
-    assert gone() is None
+    assert tasks[0]() is None
 
 
 @pytest.mark.virtual_time
@@ -128,7 +138,7 @@ async def test_what_an_async_hook_raises_is_reported() -> None:
     assert told.errors == [error]
 
 
-def test_a_cancelled_hook_is_no_error() -> None:
+def test_a_cancelled_hook_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
     """The end of the loop cancels its tasks; there is nothing to report."""
     told = Told()
 
@@ -142,6 +152,7 @@ def test_a_cancelled_hook_is_no_error() -> None:
     run(main())
 
     assert told.errors == []
+    assert caplog.records == []
 
 
 async def look() -> None:

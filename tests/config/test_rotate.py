@@ -181,10 +181,13 @@ FOUND: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(("text", "expected"), FOUND.items())
 def test_resources_are_found_where_the_file_says(rotated, text, expected) -> None:
     """The environment, Python and plain names, alone or in a list; ids by place or as named."""
-    assert rotated(text) == expected
+    assert list(rotated(text).items()) == list(expected.items())
 
 
-@pytest.mark.parametrize("short", ["[gpu-0, gpu-1]", '{env: LIST, split: ","}', "{env: ONE}"])
+SHORT = ["[gpu-0, gpu-1]", '{env: LIST, split: ","}', "{env: ONE}", "{env: ONE, group: account}"]
+
+
+@pytest.mark.parametrize("short", SHORT)
 def test_the_short_form_is_the_resources(options, short) -> None:
     """What is no mapping of options, or says where resources come from, is ``resources``."""
     assert options(f"- rotate: {short}").resources
@@ -474,6 +477,24 @@ def test_a_literal_that_may_be_a_key_is_refused_unseen(check_stages, written, sh
     assert len(problems) == 2
     assert written not in report(problems, "f")
     assert written not in repr(problems)
+
+
+def test_an_origin_with_a_password_is_refused_unseen(check_stages) -> None:
+    """The line of the file that has it is not shown either."""
+    text = "- rotate: {env: ONE, origins: ['https://user:password@x.org'], weight: 0}"
+
+    problems = check_stages(text).problems
+
+    assert len(problems) == 2
+    assert "password" not in report(problems, "f")
+
+
+def test_a_key_in_the_place_of_a_variables_name_is_refused_unseen(check_stages) -> None:
+    """``env`` takes the name; whoever pastes the key there does not find it in the report."""
+    problems = check_stages("- rotate: {env: the/key=4711}").problems
+
+    assert len(problems) == 1
+    assert "4711" not in report(problems, "f")
 
 
 def test_a_literal_that_looks_like_a_vendors_key_is_refused(complaints) -> None:

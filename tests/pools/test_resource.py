@@ -434,6 +434,7 @@ async def numbers() -> AsyncIterator[int]:
         (frozenset({SECRET}), "type frozenset; it has no order"),
         (numbers(), "type async_generator; read it before the pool is built"),
         (itertools.repeat(SECRET), f"must be {MOST_RESOURCES} at most"),
+        (range(MOST_RESOURCES + 1), f"must be {MOST_RESOURCES} at most"),
         ([SECRET, None], "number 2 of 'resources' is None; is a variable not set"),
         (["", SECRET], "number 1 of 'resources' is an empty text; is a variable not set"),
         ([SECRET, b" "], "number 2 of 'resources' is an empty text"),

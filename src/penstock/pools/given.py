@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from itertools import count, islice
+from itertools import count
 from typing import Any, cast
 
 from penstock.errors import ConfigError
@@ -60,7 +60,7 @@ def _in_order(given: object) -> Iterator[Resource[Any]]:
     if not isinstance(given, Iterable):
         raise _refused(given)
     items = cast("Iterable[object]", given)
-    for place, value in enumerate(islice(items, MOST_RESOURCES + 1), 1):
+    for place, value in enumerate(items, 1):
         if place > MOST_RESOURCES:
             raise ConfigError(f"pool: 'resources' must be {MOST_RESOURCES} at most; got more")
         yield _resource(value, f"number {place}")
