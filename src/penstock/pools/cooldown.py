@@ -73,6 +73,8 @@ class CooldownRules:
             return False
         candidate.level = 0
         candidate.recovering = False
+        # The use that was the probe may go on; the next recovery does not wait for it.
+        candidate.probe = None
         return True
 
     def clear(self, candidate: Candidate, latest: int) -> None:
