@@ -10,12 +10,17 @@ from pathlib import Path
 
 from bench import (
     admitted_rate,
+    cooling,
     cycles,
     failure_path,
     five_stages,
+    five_stages_rotation,
     four_stages,
     import_time,
+    picking,
+    pool_waiters,
     queue_on_limiter,
+    rotation,
     single_stages,
     timeout_alone,
     two_failures,
@@ -40,6 +45,11 @@ BENCHMARKS: dict[str, Callable[[Effort, str], Section]] = {
     "import-time": import_time.run,
     "single-stages": single_stages.run,
     "failure-path": failure_path.run,
+    "rotation": rotation.run,
+    "picking": picking.run,
+    "cooling": cooling.run,
+    "pool-waiters": pool_waiters.run,
+    "five-stages-rotation": five_stages_rotation.run,
 }
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "INLINE_ASYNCIO",
     "PENSTOCK",
     "contestants",
+    "hand_stacked",
     "penstock_policy",
 ]
 
@@ -46,7 +47,7 @@ def contestants(operation: Operation, *, bounded: bool = True) -> dict[str, Oper
     everybody: dict[str, Operation] = {
         PENSTOCK: partial(policy.call, operation),
         DECORATED: penstock_policy(bounded=bounded).wrap(operation),
-        HAND_STACKED: _hand_stacked(operation, bounded=bounded),
+        HAND_STACKED: hand_stacked(operation, bounded=bounded),
     }
     for name, package, build in (
         (HYX, "hyx", _hyx),
@@ -75,7 +76,8 @@ def penstock_policy(*, bounded: bool = True) -> Policy:
     return policy.with_timeout(SECONDS) if bounded else policy
 
 
-def _hand_stacked(operation: Operation, *, bounded: bool) -> Operation:
+def hand_stacked(operation: Operation, *, bounded: bool) -> Operation:
+    """Return the operation with tenacity, aiolimiter, pybreaker, a semaphore and a timeout."""
     from aiolimiter import AsyncLimiter  # noqa: PLC0415 - as the other contestants
     from pybreaker import CircuitBreaker  # noqa: PLC0415
     from tenacity import (  # noqa: PLC0415

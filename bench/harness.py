@@ -33,6 +33,7 @@ class Effort:
         real_rounds: Times that the limiter is measured in real time; 0 leaves it to virtual time.
         starts: Most starts of one admitted rate.
         processes: Rounds of interpreters started for the import time.
+        resources: Most resources of a pool.
     """
 
     rounds: int
@@ -41,14 +42,31 @@ class Effort:
     real_rounds: int
     starts: int
     processes: int
+    resources: int
 
 
 EFFORTS = {
     "full": Effort(
-        rounds=21, calls=4_000, tasks=20_000, real_rounds=3, starts=20_000, processes=11
+        rounds=21,
+        calls=4_000,
+        tasks=20_000,
+        real_rounds=3,
+        starts=20_000,
+        processes=11,
+        resources=10_000,
     ),
-    "quick": Effort(rounds=9, calls=600, tasks=5_000, real_rounds=0, starts=2_000, processes=3),
-    "smoke": Effort(rounds=1, calls=50, tasks=100, real_rounds=0, starts=50, processes=1),
+    "quick": Effort(
+        rounds=9,
+        calls=600,
+        tasks=5_000,
+        real_rounds=0,
+        starts=2_000,
+        processes=3,
+        resources=10_000,
+    ),
+    "smoke": Effort(
+        rounds=1, calls=50, tasks=100, real_rounds=0, starts=50, processes=1, resources=100
+    ),
 }
 
 
@@ -100,11 +118,14 @@ async def compare(contestants: Mapping[str, Operation], effort: Effort) -> Timin
     rounds: dict[str, list[float]] = {name: [] for name in everybody}
     for operation in everybody.values():
         await _time(operation, min(effort.calls, 500))
-    for number in range(effort.rounds):
-        order = list(everybody) if number % 2 == 0 else list(reversed(everybody))
-        for name in order:
-            with clean_heap():
+    try:
+        for number in range(effort.rounds):
+            order = list(everybody) if number % 2 == 0 else list(reversed(everybody))
+            for name in order:
+                _clean_heap()
                 rounds[name].append(await _time(everybody[name], effort.calls))
+    finally:
+        gc.unfreeze()
     return Timings(rounds)
 
 
@@ -114,12 +135,17 @@ def clean_heap() -> Iterator[None]:
 
     The collector stays on: whoever leaves reference cycles behind pays for them, as in a program.
     """
-    gc.collect()
-    gc.freeze()
+    _clean_heap()
     try:
         yield
     finally:
         gc.unfreeze()
+
+
+def _clean_heap() -> None:
+    # What was frozen before is not looked at again: a pool of 10,000 takes a tenth of a second.
+    gc.collect()
+    gc.freeze()
 
 
 async def _time(operation: Operation, calls: int) -> float:

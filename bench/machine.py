@@ -18,6 +18,7 @@ _PACKAGES = (
     "hyx",
     "pyresilience",
     "resilix",
+    "rotapool",
     "uvloop",
 )
 

@@ -25,6 +25,11 @@ NAMES = [
     "import-time",
     "single-stages",
     "failure-path",
+    "rotation",
+    "picking",
+    "cooling",
+    "pool-waiters",
+    "five-stages-rotation",
 ]
 
 Bench = Callable[[str], Any]
@@ -76,6 +81,7 @@ def test_a_benchmark_hands_in_figures(results: Any, place: int) -> None:
         "starts above burst + rate x window, virtual time",
         "objects in cycles after one successful call",
         "heavy packages imported by it",
+        "one of ten slots comes back: wake-ups among 1,000 waiters",
     ],
 )
 def test_what_does_not_depend_on_the_machine_is_reached(results: Any, what: str) -> None:
