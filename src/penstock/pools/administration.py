@@ -111,7 +111,7 @@ class Administered(Leasing):
     def _add(self, resource: Resource[Any]) -> Resource[Any]:
         if resource.id in self.machine.members:
             raise ConfigError(f"pool: resource {resource.id!r} is in the pool already")
-        self.machine.add(resource)
+        self.machine.add(resource, clock.now())
         return resource
 
     def _free_id(self) -> str:

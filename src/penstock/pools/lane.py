@@ -90,6 +90,13 @@ class Lane:
             heappop(cooling)
         return None
 
+    def forget(self, candidate: Candidate) -> None:
+        """Let go of a candidate that was taken out, and with it of its resource's value."""
+        self.counts[candidate.standing] -= 1
+        del self.candidates[candidate.id]
+        self.cooling = [entry for entry in self.cooling if entry[2] is not candidate]
+        heapify(self.cooling)
+
     def hope(self) -> float | None:
         """Return the monotonic second from which somebody may serve; None when nobody ever will."""
         return self.next_return() if self.is_shut else 0.0

@@ -59,7 +59,8 @@ class Lanes:
     @property
     def queued(self) -> int:
         """How many wait, at the gate and for a lease."""
-        return sum(len(lane.waiting) + len(lane.at_gate) for lane in self.lanes.values())
+        # A copy: another thread may ask while a lane is added.
+        return sum(len(lane.waiting) + len(lane.at_gate) for lane in [*self.lanes.values()])
 
     def lane_for(self, dimension: Hashable = None) -> Lane:
         """Return the lane of a dimension, made when it is first asked for."""
@@ -150,12 +151,12 @@ class Lanes:
         self._rests += 1
         heappush(candidate.lane.cooling, (candidate.cooling_until, self._rests, candidate))
 
-    def _join(self, lane: Lane, member: Member) -> None:
+    def _join(self, lane: Lane, member: Member, now: float = 0.0) -> None:
         candidate = Candidate(member, member.order, lane)
         member.candidates.append(candidate)
         lane.candidates[member.id] = candidate
         lane.counts[candidate.standing] += 1
-        self._refresh(candidate, 0.0)
+        self._refresh(candidate, now)
 
     def _drop_idle_lanes(self) -> None:
         for dimension, lane in [*self.lanes.items()]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.pools.candidate import Candidate, Standing
+from penstock.pools.candidate import Candidate, Member, Standing
 from penstock.pools.lane import Ask, Lane
 from penstock.pools.lanes import Lanes
 from penstock.pools.lease import Lease
@@ -71,12 +71,15 @@ class Leases(Lanes):
             lane.waiting.abandon_all()
             lane.at_gate.abandon_all()
         for member in self.members.values():
-            member.in_flight = 0
-            for candidate in member.candidates:
-                member.counts.cancelled += candidate.in_flight
-                candidate.in_flight, candidate.probe = 0, None
-                candidate.leases.clear()
-                self._refresh(candidate, 0.0)
+            self._forfeit(member)
+
+    def _forfeit(self, member: Member) -> None:
+        member.in_flight = 0
+        for candidate in member.candidates:
+            member.counts.cancelled += candidate.in_flight
+            candidate.in_flight, candidate.probe = 0, None
+            candidate.leases.clear()
+            self._refresh(candidate, 0.0)
 
     def _come_free(self, lease: Lease, candidate: Candidate, now: float) -> None:
         if candidate.probe is lease:

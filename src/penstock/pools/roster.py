@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from penstock.pools.candidate import Counts, Member
+from penstock.pools.candidate import Candidate, Counts, Member
 from penstock.pools.cooldown import CooldownRules
+from penstock.pools.lease import Lease
 from penstock.pools.leases import Leases
 from penstock.pools.options import PoolOptions
 from penstock.pools.picking.base import Picker
@@ -33,8 +34,13 @@ class Roster(Leases):
         self._removed = Counts()
         self._removed_total = 0
 
-    def add(self, resource: Resource[Any]) -> None:
-        """Take a resource in, with a clean slate, last in order."""
+    def add(self, resource: Resource[Any], now: float = 0.0) -> None:
+        """Take a resource in, with a clean slate, last in order.
+
+        Args:
+            resource: With an id that nobody in the pool has.
+            now: Monotonic seconds; while the pool is built nobody waits, and any time will do.
+        """
         self._orders += 1
         group = resource.group
         if group is None and self._options.group is not None:
@@ -46,7 +52,7 @@ class Roster(Leases):
                 member.in_flight = old.in_flight
         self.members[member.id] = member
         for lane in self.lanes.values():
-            self._join(lane, member)
+            self._join(lane, member, now)
 
     def remove(self, member: Member, now: float) -> None:
         """Take a resource out for good; uses under way go on."""
@@ -55,8 +61,7 @@ class Roster(Leases):
         for candidate in member.candidates:
             lane = candidate.lane
             self._refresh(candidate, now)
-            lane.counts[candidate.standing] -= 1
-            del lane.candidates[member.id]
+            lane.forget(candidate)
             self._give_up_hope(lane)
         self._look_for_shut()
         self._draining.append(member)
@@ -82,6 +87,13 @@ class Roster(Leases):
         member.cap = cap
         self._refresh_all(member, now)
 
+    def forfeit(self) -> None:
+        """Forget every lease and every waiter, those of removed resources too."""
+        super().forfeit()
+        for member in self._draining:
+            self._forfeit(member)
+        self._fold_drained()
+
     def totals(self) -> tuple[int, Counts]:
         """Return the uses and the counts of all resources, removed ones included."""
         self._fold_drained()
@@ -102,10 +114,15 @@ class Roster(Leases):
 
     def _fold_drained(self) -> None:
         for member in [*self._draining]:
-            if not any(candidate.leases for candidate in member.candidates):
+            if not member.in_flight:
                 self._draining.remove(member)
                 self._removed_total += uses_of(member)
                 self._removed.add(member.counts)
+
+    def _come_free(self, lease: Lease, candidate: Candidate, now: float) -> None:
+        super()._come_free(lease, candidate, now)
+        if candidate.member.is_removed:
+            self._fold_drained()
 
     def _disable(self, member: Member, reason: str | None, now: float) -> None:
         if member.disabled is not None:
