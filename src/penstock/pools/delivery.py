@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from random import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from penstock import clock
 from penstock.hooks import Hook
@@ -18,6 +18,9 @@ from penstock.pools.news import Change
 from penstock.pools.options import PoolOptions
 from penstock.pools.picking import picker_of
 from penstock.waitlist import Waiter
+
+if TYPE_CHECKING:
+    from penstock.call import Call
 
 __all__ = ["Delivery"]
 
@@ -35,7 +38,16 @@ class Delivery:
         ConfigError: There is no resource, an id is there twice, or an option is not allowed.
     """
 
-    __slots__ = ("__weakref__", "_armed_for", "_hooks", "_timer", "home", "machine", "options")
+    __slots__ = (
+        "__weakref__",
+        "_armed_for",
+        "_hooks",
+        "_is_telling",
+        "_timer",
+        "home",
+        "machine",
+        "options",
+    )
 
     def __init__(self, resources: Any, options: PoolOptions) -> None:
         self.options = options
@@ -43,6 +55,7 @@ class Delivery:
         self.machine = PoolMachine(self, options, picker_of(options.pick, random))
         self._timer: asyncio.TimerHandle | None = None
         self._armed_for = 0.0
+        self._is_telling = False
         self._hooks: list[Callable[[Change], None]] = []
         if options.on_state_change is not None:
             self._hooks.append(Hook(options.on_state_change, self._report))
@@ -50,18 +63,14 @@ class Delivery:
             self.machine.add(resource)
 
     def deliver(self) -> None:
-        """Tell everybody what the machine has decided."""
-        machine = self.machine
-        while machine.news:
-            news, machine.news = machine.news, []
-            for item in news:
-                if isinstance(item, Waiter):
-                    wake(item)
-                elif isinstance(item, Lease):
-                    _cancel(item)
-                else:
-                    for hook in self._hooks:
-                        hook(item)
+        """Tell everybody what the machine has decided, in that order."""
+        # A hook may call back in: what comes of that waits for its turn.
+        if not self._is_telling:
+            self._is_telling = True
+            try:
+                self._tell()
+            finally:
+                self._is_telling = False
         self._arm()
 
     def watch(self, hook: Callable[[Change], None]) -> None:
@@ -79,6 +88,19 @@ class Delivery:
             self.machine.forfeit()
         if self.home.loop is not before:
             self._timer = None
+
+    def _tell(self) -> None:
+        machine = self.machine
+        while machine.news:
+            news, machine.news = machine.news, []
+            for item in news:
+                if isinstance(item, Waiter):
+                    wake(item)
+                elif isinstance(item, Lease):
+                    _cancel(item)
+                else:
+                    for hook in self._hooks:
+                        hook(item)
 
     def _arm(self) -> None:
         at = self.machine.next_wake()
@@ -104,13 +126,18 @@ class Delivery:
         _log.error("pool '%s': on_state_change raised %s", self.options.name, kind)
 
 
+def _runs_on(call: Call, task: asyncio.Task[Any]) -> bool:
+    # A task that cancels itself would meet the cancel at its next await, wherever that is.
+    return getattr(call.fn, "runs_on", False) or task is asyncio.current_task(task.get_loop())
+
+
 def _cancel(lease: Lease) -> None:
     """Cancel a displaced attempt where that ends it; otherwise it runs on."""
     call, task = lease.call, lease.task
     if task is None:
         # Nobody has come for it yet; whoever does looks.
         return
-    if not lease.is_active or call is None or call.committed or getattr(call.fn, "runs_on", False):
+    if not lease.is_active or call is None or call.committed or _runs_on(call, task):
         lease.displaced = None
         return
     lease.is_cancelled = True
