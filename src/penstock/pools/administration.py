@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from penstock import clock
 from penstock.errors import ConfigError
 from penstock.options import Whole
 from penstock.pools.candidate import Member
+from penstock.pools.given import resource_of
 from penstock.pools.leasing import Leasing
 from penstock.pools.options import PoolOptions
 from penstock.pools.resource import Resource
@@ -18,12 +16,10 @@ from penstock.pools.stats import PoolStats, snapshot_of, stats_of
 
 __all__ = ["Administered"]
 
-R = TypeVar("R")
-
 _CAP = Whole(1)
 
-# Long enough for a loop that is busy; one that does not answer by then never will.
-_PATIENCE = 10.0
+# Enough to see what ids look like here.
+_MOST_NAMED = 5
 
 
 class Administered(Leasing):
@@ -43,11 +39,12 @@ class Administered(Leasing):
             id: Its id where a value is given; None names it by its place.
 
         Raises:
-            ConfigError: The id is in the pool already, or is not allowed.
+            ConfigError: The id is in the pool already or is not allowed, the resource has another
+                one, or the value is None or an empty text.
         """
-        made: Resource[Any] = resource if _is_resource(resource) else Resource(resource, id)
-        if made.id is None:
-            made.name(self._free_id())
+        made = resource_of(resource, "the resource to add")
+        if id is not None:
+            made.name(id)
         return self._at_home(lambda: self._add(made))
 
     def remove(self, id: str) -> None:  # noqa: A002 - the word of the field
@@ -105,10 +102,15 @@ class Administered(Leasing):
         return snapshot_of(self.machine, self.options.name, clock.now())
 
     def stats(self) -> PoolStats:
-        """Return gauges, and counters that never go back."""
-        return stats_of(self.machine, clock.now())
+        """Return gauges, and counters that never go back.
+
+        From any thread; another one than the pool's waits for the next step of its loop.
+        """
+        return self._at_home(lambda: stats_of(self.machine, clock.now()))
 
     def _add(self, resource: Resource[Any]) -> Resource[Any]:
+        if resource.id is None:
+            resource.name(self._free_id())
         if resource.id in self.machine.members:
             raise ConfigError(f"pool: resource {resource.id!r} is in the pool already")
         self.machine.add(resource, clock.now())
@@ -123,30 +125,10 @@ class Administered(Leasing):
     def _member(self, id: str) -> Member:  # noqa: A002 - as above
         member = self.machine.members.get(id)
         if member is None:
-            raise KeyError(f"pool '{self.options.name}' has no resource {id!r}")
+            # Not what was asked for: a value in the place of its id would be a secret in an error.
+            ids = [*self.machine.members]
+            known = ", ".join(map(repr, ids[:_MOST_NAMED])) or "none"
+            more = ", ..." if len(ids) > _MOST_NAMED else ""
+            msg = f"pool '{self.options.name}' has no resource of that id; it has {known}{more}"
+            raise KeyError(msg)
         return member
-
-    def _at_home(self, change: Callable[[], R]) -> R:
-        loop = self.home.loop
-        if loop is None or not loop.is_running() or _runs_here(loop):
-            done = change()
-            self.deliver()
-            return done
-        future: concurrent.futures.Future[R] = concurrent.futures.Future()
-        loop.call_soon_threadsafe(self._hand_over, change, future)
-        return future.result(_PATIENCE)
-
-    def _hand_over(self, change: Callable[[], R], future: concurrent.futures.Future[R]) -> None:
-        try:
-            future.set_result(change())
-        except Exception as error:  # noqa: BLE001 - raised where it was asked for
-            future.set_exception(error)
-        self.deliver()
-
-
-def _is_resource(given: object) -> bool:
-    return isinstance(given, Resource)
-
-
-def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
-    return asyncio._get_running_loop() is loop  # noqa: SLF001 - documented for asyncio libraries

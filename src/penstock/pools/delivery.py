@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 from collections.abc import Callable
 from random import random
-from typing import TYPE_CHECKING, Any
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from penstock import clock
 from penstock.hooks import Hook
@@ -24,7 +26,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Delivery"]
 
+R = TypeVar("R")
+
 _log = logging.getLogger("penstock")
+
+# Long enough for a loop that is busy; one that does not answer by then never will.
+_PATIENCE = 10.0
 
 
 class Delivery:
@@ -88,6 +95,25 @@ class Delivery:
             self.machine.forfeit()
         if self.home.loop is not before:
             self._timer = None
+
+    def _at_home(self, change: Callable[[], R]) -> R:
+        # The machine is not made for two threads at once: from another one than the loop's, the
+        # loop is asked to do it.
+        loop = self.home.loop
+        if get_ident() == self.home.thread or loop is None or not loop.is_running():
+            done = change()
+            self.deliver()
+            return done
+        future: concurrent.futures.Future[R] = concurrent.futures.Future()
+        loop.call_soon_threadsafe(self._hand_over, change, future)
+        return future.result(_PATIENCE)
+
+    def _hand_over(self, change: Callable[[], R], future: concurrent.futures.Future[R]) -> None:
+        try:
+            future.set_result(change())
+        except Exception as error:  # noqa: BLE001 - raised where it was asked for
+            future.set_exception(error)
+        self.deliver()
 
     def _tell(self) -> None:
         machine = self.machine

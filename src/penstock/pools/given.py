@@ -11,7 +11,7 @@ from penstock.errors import ConfigError
 from penstock.options import is_mapping
 from penstock.pools.resource import Resource, harmless, is_resource
 
-__all__ = ["MOST_RESOURCES", "resources_of"]
+__all__ = ["MOST_RESOURCES", "resource_of", "resources_of"]
 
 # Ten times the largest pool that is measured. What goes on beyond is a generator without an end.
 MOST_RESOURCES = 100_000
@@ -39,7 +39,8 @@ def resources_of(given: object) -> tuple[Resource[Any], ...]:
 
 def _by_id(given: Any) -> Iterator[Resource[Any]]:
     for key, value in given.items():
-        resource = _resource(value, f"the one of id {key!r}") if isinstance(key, str) else None
+        which = f"the one of id {key!r} of 'resources'"
+        resource = resource_of(value, which) if isinstance(key, str) else None
         if resource is None or not key.strip():
             raise ConfigError(f"pool: ids must be texts that are not empty; got {harmless(key)}")
         if resource.id not in {None, key}:
@@ -63,17 +64,26 @@ def _in_order(given: object) -> Iterator[Resource[Any]]:
     for place, value in enumerate(items, 1):
         if place > MOST_RESOURCES:
             raise ConfigError(f"pool: 'resources' must be {MOST_RESOURCES} at most; got more")
-        yield _resource(value, f"number {place}")
+        yield resource_of(value, f"number {place} of 'resources'")
 
 
-def _resource(value: object, which: str) -> Resource[Any]:
+def resource_of(value: object, which: str) -> Resource[Any]:
+    """Return a value as a resource, unless it is what a variable that is not set leaves behind.
+
+    Args:
+        value: Any value, or a resource.
+        which: Names it in the error.
+
+    Raises:
+        ConfigError: It is None or an empty text.
+    """
     if is_resource(value):
         return value
     # What a variable that is not set leaves behind: os.getenv("KEY"), or "".split(",").
     if value is None or (isinstance(value, str | bytes) and not value.strip()):
         what = "None" if value is None else "an empty text"
         advice = "is a variable not set? Resource(...) takes any value"
-        raise ConfigError(f"pool: {which} of 'resources' is {what}; {advice}")
+        raise ConfigError(f"pool: {which} is {what}; {advice}")
     return Resource(value)
 
 

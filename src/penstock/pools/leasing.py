@@ -67,6 +67,8 @@ class Leasing(Delivery):
         while True:
             waiter = await self._wait(call, max_wait, takes=True)
             lease: Lease = waiter.held
+            # Whoever was served stays in the list of limits for a while; the lease must not.
+            waiter.held = None
             if lease.displaced is None:
                 return lease
             # An older use of it failed in the step in which it was handed over.
@@ -95,13 +97,12 @@ class Leasing(Delivery):
         """Do what ``Lease.cooldown`` says."""
         if seconds is not None:
             seconds = _checked("cooldown", "seconds", _SECONDS, seconds)
-        self.machine.cool(lease, clock.now(), seconds, reason)
-        self.deliver()
+        # An operation that runs in a thread says it there.
+        self._at_home(lambda: self.machine.cool(lease, clock.now(), seconds, reason))
 
     def disable_lease(self, lease: Lease, reason: str | None) -> None:
         """Do what ``Lease.disable`` says."""
-        self.machine.disable(lease, clock.now(), reason, with_group=False)
-        self.deliver()
+        self._at_home(lambda: self.machine.disable(lease, clock.now(), reason, with_group=False))
 
     def report_lease(
         self, lease: Lease, remaining: float | None, resets_in: float | None, headers: object
@@ -111,11 +112,10 @@ class Leasing(Delivery):
             remaining, resets_in = quota_left(headers)
         if remaining is None:
             return
-        remaining = _checked("report", "remaining", _AMOUNT, remaining)
+        left = _checked("report", "remaining", _AMOUNT, remaining)
         if resets_in is not None:
             resets_in = _checked("report", "resets_in", _SECONDS, resets_in)
-        self.machine.report(lease, clock.now(), remaining, resets_in)
-        self.deliver()
+        self._at_home(lambda: self.machine.report(lease, clock.now(), left, resets_in))
 
     def health(self) -> Health:
         """Return how many resources are ready, and when the first one will be."""
@@ -150,7 +150,7 @@ class Leasing(Delivery):
             if call.context.notify is not None:
                 call.emit(WaitEnded, stage=what, seconds=clock.now() - now)
         if waiter.state is not WaiterState.GRANTED:
-            raise self.refuse(call, lane, "deadline" if lane.hope() is not None else "all_disabled")
+            raise self.refuse(call, lane, "deadline" if lane.hope() is not None else _never(lane))
         return waiter
 
     def _limit(self, call: Call, lane: Lane, now: float, max_wait: float | None) -> float:
@@ -159,8 +159,8 @@ class Leasing(Delivery):
             limit = min(limit, call.deadline)
         hope, most = lane.hope(), self.options.max_queue
         if hope is None:
-            raise self.refuse(call, lane, "all_disabled" if lane.candidates else "empty")
-        if limit == inf:
+            raise self.refuse(call, lane, _never(lane))
+        if limit == inf or max_wait == 0:
             raise self.refuse(call, lane, "all_cooling" if lane.is_shut else "all_full")
         if max(hope, now) >= limit:
             raise self.refuse(call, lane, "deadline")
@@ -187,6 +187,10 @@ _WHY = {
     "deadline": " in the time that is left",
     "queue_full": " and the queue is full",
 }
+
+
+def _never(lane: Lane) -> str:
+    return "all_disabled" if lane.candidates else "empty"
 
 
 def _checked(what: str, field: str, rule: Number, value: object) -> float:
