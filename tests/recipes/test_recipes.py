@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import runpy
 import subprocess
 import sys
@@ -114,6 +115,64 @@ def test_fallback_to_second_model(capsys: pytest.CaptureFixture[str]) -> None:
         "fallback after OverloadedError",
         "Paris (from yesterday)",
     ]
+
+
+def test_rotate_api_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    """One key is out, one rests before it is told to, one when it is told; no query fails."""
+    *changes, answers = run("09_rotate_api_keys.py", capsys)
+
+    assert changes == [
+        "0 s: ben is disabled (401)",
+        "0 s: eve is cooling for 45 s (quota)",
+        "0 s: ann is cooling for 20 s (429)",
+        "20 s: ann is ready (probe)",
+    ]
+    assert re.findall(r"q(\d) by (\w+)", answers) == [
+        *zip("0123456", ["ann", "eve"] * 3 + ["ann"], strict=True)
+    ]
+
+
+def test_rotate_proxies(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each visit keeps its proxy, until that is blocked; the one with a wrong password is gone."""
+    lines = run("10_rotate_proxies.py", capsys)
+
+    assert lines == [
+        "ada ['/page/0 through rome', '/page/1 through rome', '/page/2 through bern']",
+        "bob ['/page/0 through bern', '/page/1 through bern', '/page/2 through bern']",
+        "cyd ['/page/0 through bern', '/page/1 through bern', '/page/2 through bern']",
+        "{'rome': 'cooling', 'bern': 'ready', 'kyiv': 'ready'}",
+    ]
+
+
+def test_exclusive_browser_sessions(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two at a time, four in line, worn ones replaced while the others work."""
+    lines = run("11_exclusive_browser_sessions.py", capsys)
+
+    assert lines == [
+        "closed browser-1",
+        "closed browser-2",
+        "page 0: page 0 in browser-1",
+        "page 1: page 1 in browser-2",
+        "page 2: page 2 in browser-1",
+        "page 3: page 3 in browser-2",
+        "page 4: page 4 in browser-1",
+        "bad: the tab has crashed",
+        "one too many: queue_full",
+        "['browser-3', 'browser-4']",
+    ]
+
+
+def test_gpu_slots(capsys: pytest.CaptureFixture[str]) -> None:
+    """Models are loaded less often where they stick, and a lower cap sends work elsewhere."""
+    spread, stuck, uses = run("12_gpu_slots.py", capsys)
+
+    assert spread.startswith("least_in_flight: 360 answers in ")
+    assert stuck.startswith("sticky: 360 answers in ")
+    told = [map(int, re.findall(r"(\d+) (?:s,|times)", line)) for line in (spread, stuck)]
+    seconds, loads = zip(*told, strict=True)
+    assert seconds[1] < seconds[0]
+    assert loads[1] < loads[0] / 1.5
+    assert int(re.findall(r"'gpu-0': (\d+)", uses)[0]) < 360 / 6
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("[0-9]*.py")), ids=lambda path: path.stem)
