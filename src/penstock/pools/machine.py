@@ -46,9 +46,10 @@ class PoolMachine(Roster):
                 are kept.
         """
         candidate = lease.candidate
-        if is_soft and not self._can_spare(candidate):
+        mates = self._mates(candidate)
+        if is_soft and not self._can_spare(mates):
             return
-        for mate in self._mates(candidate):
+        for mate in mates:
             self._cool(mate, lease, now, seconds, reason)
         self._give_up_hope(candidate.lane)
 
@@ -82,18 +83,18 @@ class PoolMachine(Roster):
         if candidate.standing is Standing.READY:
             candidate.lane.picker.rated(candidate)
 
-    def _mates(self, candidate: Candidate) -> Iterable[Candidate]:
+    def _mates(self, candidate: Candidate) -> list[Candidate]:
         group = candidate.member.group
         if group is None:
             return [candidate]
         mates = [c for c in candidate.lane.candidates.values() if c.member.group == group]
         return mates if candidate in mates else [candidate, *mates]
 
-    def _can_spare(self, candidate: Candidate) -> bool:
-        counts: dict[Standing, int] = candidate.lane.counts
+    def _can_spare(self, mates: list[Candidate]) -> bool:
+        counts: dict[Standing, int] = mates[0].lane.counts
         able = counts[Standing.READY] + counts[Standing.FULL]
-        serves = candidate.standing in (Standing.READY, Standing.FULL)
-        return able - serves >= self._options.min_ready
+        serving = sum(mate.standing in (Standing.READY, Standing.FULL) for mate in mates)
+        return able - serving >= self._options.min_ready
 
     def _cool(
         self,
