@@ -537,6 +537,24 @@ def test_each_dimension_rests_by_itself() -> None:
     assert take(machine, lane=blue).resource.id == "a"
 
 
+def test_the_heap_of_rests_stays_in_proportion() -> None:
+    """Rests that were made longer, called off or removed leave nothing behind for hours."""
+    machine = pool(resource("a"), resource("b"))
+    lease = take(machine)
+
+    for second in range(5000):
+        machine.cool(lease, 0.0, 3600.0 + second, "429")
+        machine.add(resource("proxy"), 0.0)
+        seen(machine, "proxy").last_used = 0
+        proxy = Lease(None, seen(machine, "proxy"), machine.serial, 0.0)
+        machine.cool(proxy, 0.0, 86400.0, "429")
+        machine.remove(machine.members["proxy"], 0.0)
+        machine.news.clear()
+
+    assert len(machine.main.cooling) <= 100
+    assert machine.main.next_return() == 3600.0 + 4999
+
+
 def test_the_heap_of_limits_stays_in_proportion() -> None:
     """Waiters that were served long before their limit do not pile up."""
     machine = pool(resource("a", cap=1))

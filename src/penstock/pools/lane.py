@@ -43,13 +43,14 @@ class Lane:
         candidates: All of them, by resource id.
         counts: How many there are of each standing.
         cooling: Heap of ``(until, serial, candidate)``; entries that were overtaken are dropped
-            when they come up.
+            when they come up, or once they outnumber the candidates.
         waiting: Who waits for a lease.
         at_gate: Who waits until anybody can serve.
     """
 
     __slots__ = (
         "_limits",
+        "_rests",
         "at_gate",
         "candidates",
         "cooling",
@@ -68,6 +69,7 @@ class Lane:
         self.waiting = WaitList()
         self.at_gate = WaitList()
         self._limits: list[tuple[float, int, Waiter]] = []
+        self._rests = 0
 
     @property
     def is_shut(self) -> bool:
@@ -79,6 +81,18 @@ class Lane:
         """True when nothing would be lost if the lane began anew."""
         busy = self.waiting or self.at_gate or self.counts[Standing.COOLING]
         return not busy and not any(c.in_flight or c.level for c in self.candidates.values())
+
+    def rest(self, candidate: Candidate, until: float) -> None:
+        """Look out for the end of a candidate's rest."""
+        self._rests += 1
+        heappush(self.cooling, (until, self._rests, candidate))
+        if len(self.cooling) > _SWEEP_FROM + 2 * len(self.candidates):
+            self.cooling = [
+                (c.cooling_until, place, c)
+                for place, c in enumerate(self.candidates.values())
+                if c.cooling_until is not None
+            ]
+            heapify(self.cooling)
 
     def next_return(self) -> float | None:
         """Return the monotonic second at which the first rest ends; None when nobody rests."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from heapq import heappush
 from typing import Any
 
 from penstock.pools.candidate import Candidate, Member, Standing
@@ -48,7 +47,6 @@ class Lanes:
         self._rules = rules
         self._asks = 0
         self._changes = 0
-        self._rests = 0
         self.members: dict[str, Member] = {}
         self.lanes: dict[Hashable, Lane] = {}
         self.serial = 0
@@ -146,10 +144,6 @@ class Lanes:
 
     def _look_for_shut(self) -> None:
         self.is_shut = any(lane.is_shut for lane in self.lanes.values())
-
-    def _rest(self, candidate: Candidate) -> None:
-        self._rests += 1
-        heappush(candidate.lane.cooling, (candidate.cooling_until, self._rests, candidate))
 
     def _join(self, lane: Lane, member: Member, now: float = 0.0) -> None:
         candidate = Candidate(member, member.order, lane)

@@ -127,7 +127,7 @@ class PoolMachine(Roster):
         self, candidate: Candidate, now: float, reason: str | None, *, was_cooling: bool
     ) -> None:
         candidate.member.counts.cooldowns += 1
-        self._rest(candidate)
+        candidate.lane.rest(candidate, candidate.cooling_until)
         seconds = (candidate.cooling_until or now) - now
         old = "cooling" if was_cooling else "ready"
         self._announce(
