@@ -791,6 +791,16 @@ def test_a_spent_quota_sends_away_who_cannot_wait_for_it() -> None:
     assert waiters(machine) == [waiter]
 
 
+def test_what_remains_is_counted_down() -> None:
+    """Uses since the report are taken off, and below nothing there is nothing."""
+    machine = pool(resource("a"))
+    machine.report(take(machine), 0.0, 1.5, None)
+
+    left = [take(machine) and seen(machine, "a").remaining for _ in range(3)]
+
+    assert left == [0.5, 0.0, 0.0]
+
+
 def test_a_report_moves_the_picker() -> None:
     """Most remaining: the next call goes where more is left."""
     machine = pool(resource("a"), resource("b"), pick="most_remaining")

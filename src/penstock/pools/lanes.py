@@ -81,7 +81,7 @@ class Lanes:
         candidate.in_flight += 1
         member.in_flight += 1
         if candidate.remaining:
-            candidate.remaining -= 1
+            candidate.remaining = max(0.0, candidate.remaining - 1)
         if candidate.recovering:
             candidate.probe = lease
             self._refresh(candidate, now)
