@@ -951,6 +951,25 @@ def test_a_smaller_cap_lets_uses_under_way_go_on() -> None:
     assert take(machine).resource.id == "a"
 
 
+def test_lanes_in_which_nothing_goes_on_make_room() -> None:
+    """A thousand dimensions are kept; their uses stay in the books."""
+    machine = pool(resource("a"), resource("b"))
+    busy = machine.lane_for("busy")
+    take(machine, lane=busy)
+    resting = machine.lane_for("resting")
+    machine.cool(take(machine, lane=resting), 0.0, None, "429")
+
+    for number in range(1500):
+        machine.give_back(take(machine, lane=machine.lane_for(number)), 0.0)
+
+    assert len(machine.lanes) <= 1000
+    assert (machine.main, busy, resting) == tuple(machine.lanes.values())[:3]
+    assert machine.totals()[0] == 1502
+    assert sum(r.uses for r in stats_of(machine, 0.0).resources) == 1502
+    shown = snapshot_of(machine, "pool", 0.0)["resources"]
+    assert sum(state["uses"] for state in shown.values()) == 1502
+
+
 # --- shut or not ------------------------------------------------------------------------------
 
 

@@ -103,6 +103,8 @@ def stats_of(machine: PoolMachine, now: float) -> PoolStats:
 
 def _shown(member: Member, now: float) -> dict[str, Any]:
     shown = _state_of([*member.candidates], member, now)
+    # Those of lanes that were dropped included.
+    shown["uses"] = uses_of(member)
     dimensions = {
         str(candidate.lane.dimension): _state_of([candidate], member, now)
         for candidate in [*member.candidates]
