@@ -1060,6 +1060,19 @@ def test_a_loop_that_is_gone_leaves_nothing_behind(pick: str) -> None:
     assert machine.main.counts[READY] == 2
 
 
+def test_whoever_was_busy_in_a_loop_that_is_gone_is_free_in_the_next() -> None:
+    """Least in flight takes turns again: a forgotten use weighs nothing."""
+    machine = pool(resource("a"), resource("b"))
+    machine.disable_member(machine.members["b"], 0.0, None)
+    for _ in range(5):
+        take(machine)
+    machine.enable(machine.members["b"], 0.0, None)
+
+    machine.forfeit()
+
+    assert sorted(take(machine).resource.id for _ in range(4)) == ["a", "a", "b", "b"]
+
+
 def test_a_probe_of_a_loop_that_is_gone_is_not_waited_for() -> None:
     """Another one goes."""
     machine = pool(resource("a"))

@@ -79,6 +79,8 @@ class Leases(Lanes):
             member.counts.cancelled += candidate.in_flight
             candidate.in_flight, candidate.probe = 0, None
             candidate.leases.clear()
+            if candidate.standing is _READY:
+                candidate.lane.picker.freed(candidate)
             self._refresh(candidate, 0.0)
 
     def _come_free(self, lease: Lease, candidate: Candidate, now: float) -> None:
