@@ -706,6 +706,19 @@ def test_disabling_a_resource_that_rests_says_so() -> None:
     assert machine.main.next_return() is None
 
 
+def test_a_removed_resource_cannot_be_disabled() -> None:
+    """It was taken out before: nobody is told, and nothing is counted."""
+    machine = pool(resource("a"))
+    lease = take(machine)
+    machine.remove(machine.members["a"], 0.0)
+    machine.news.clear()
+
+    machine.disable(lease, 0.0, "401", with_group=False)
+
+    assert machine.news == []
+    assert machine.totals()[1].disables == 0
+
+
 def test_enabling_starts_anew() -> None:
     """Neither cooling nor escalated, and what is under way says nothing."""
     machine = pool(resource("a"))

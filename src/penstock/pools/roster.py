@@ -125,13 +125,12 @@ class Roster(Leases):
             self._fold_drained()
 
     def _disable(self, member: Member, reason: str | None, now: float) -> None:
-        if member.disabled is not None:
+        if member.is_removed or member.disabled is not None:
             return
         old = standing_of(member)
         member.disabled = reason or "disabled"
         member.counts.disables += 1
-        if not member.is_removed:
-            self._announce(member, old, "disabled", reason)
+        self._announce(member, old, "disabled", reason)
         for candidate in member.candidates:
             self._refresh(candidate, now)
             self._give_up_hope(candidate.lane)
