@@ -119,9 +119,9 @@ class Lanes:
         candidate.standing = new
         if old is READY:
             lane.picker.remove(candidate)
-        if new is READY:
-            lane.picker.add(candidate)
-        if new is READY or new is FULL:
+        elif new is READY or new is FULL:
+            if new is READY:
+                lane.picker.add(candidate)
             self._serve(lane, now)
         if lane.is_shut != self.is_shut:
             self._look_for_shut()
