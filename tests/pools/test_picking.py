@@ -107,8 +107,12 @@ def test_picking_does_not_look_at_everybody(name: str, gone: int) -> None:
 
 @pytest.mark.parametrize("name", ["least_in_flight", "least_total", "weighted", "most_remaining"])
 def test_dead_entries_do_not_pile_up(name: str) -> None:
-    """A resource that comes and goes for ever leaves nothing behind."""
-    picker, (first, *_) = fleet(name, 3)
+    """A resource that comes and goes for ever leaves nothing behind, and nobody else is lost."""
+    picker, (first, second, third) = fleet(name, 3)
+    second.remaining, second.total, second.last_used = 5.0, 9, 9
+    picker.rated(second)
+    second.remaining, second.total, second.last_used = 4.0, 10, 10
+    picker.used(second)
     for serial in range(1, 5000):
         first.last_used = serial
         first.remaining, first.resets_at = float(serial % 7), 1e6 - serial
@@ -120,6 +124,9 @@ def test_dead_entries_do_not_pile_up(name: str) -> None:
     sizes.append(len(getattr(picker, "_resets", ())))
 
     assert max(sizes) <= 64 + 2 * 3 + 1
+    for candidate in (first, third):
+        picker.remove(candidate)
+    assert picker.pick(None, 0.0) is second
 
 
 # One by one

@@ -344,3 +344,15 @@ def test_a_lost_report_makes_it_unknown() -> None:
     picker.rated(ready[0])
 
     assert picker.pick(None, 0.0) is ready[0]
+
+
+def test_those_who_never_come_back_are_not_waited_for() -> None:
+    """Their resets may be a month away, and a pool of sessions sees new ones all the time."""
+    picker = MostRemaining()
+
+    for candidate in candidates(1000):
+        candidate.remaining, candidate.resets_at = 5.0, 1e9 - candidate.order
+        picker.add(candidate)
+        picker.remove(candidate)
+
+    assert len(picker._awaited) <= len(picker._resets) <= 64 + 2

@@ -61,7 +61,6 @@ class Sticky(Picker):
         self._ready -= 1
         self._load -= leaf.load
         leaf.load = 0
-        candidate.place = None
         self._tree.show(leaf, None)
         self._any.remove(candidate)
 

@@ -9,7 +9,8 @@ from penstock.pools.candidate import Candidate
 
 __all__ = ["Leaf", "Node", "Tree"]
 
-# Draws are 16 bits wide: as many parts as a branch's weight can be told apart in.
+# Draws are 16 bits wide: as many parts as a branch's weight can be told apart in. A side with less
+# than half a part gets no keys while the other one is ready.
 _PARTS = 1 << 16
 
 _ID_BYTES = 16
@@ -145,8 +146,7 @@ class Tree:
         while node is not None:
             low, high = node.low.weight, node.high.weight
             node.weight = low + high
-            # Whoever has a weight at all has some part.
-            node.split = min(max(round(_PARTS * low / node.weight), low > 0), _PARTS - (high > 0))
+            node.split = round(_PARTS * low / node.weight)
             node = node.parent
 
     def show(self, leaf: Leaf, candidate: Candidate | None) -> None:
