@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from penstock.errors import DisplacedError
 from penstock.matching import Matcher, Which
 from penstock.verdict import Verdict, VerdictKind
 
@@ -24,7 +25,12 @@ class FallbackMachine:
         self._matcher = None if fallback_on is None else Matcher.of(fallback_on)
 
     async def answers(self, failure: Exception, verdict: Verdict) -> bool:
-        """Whether this failure is answered; it waits only for the user's own async predicates."""
+        """Whether this failure is answered; it waits only for the user's own async predicates.
+
+        An attempt that lost its resource has not failed: it is run again from further out.
+        """
+        if isinstance(failure, DisplacedError):
+            return False
         if self._matcher is None:
             return verdict.kind not in _LEFT_ALONE
         return await self._matcher.ask(failure, verdict)
