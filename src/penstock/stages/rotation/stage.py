@@ -51,15 +51,19 @@ class Rotation:
     async def __call__(self, call: Call, call_next: Handler, /) -> Any:
         """Run the operation on a resource that is ready."""
         pool, home = self.pool, self.home
-        if get_ident() != home.thread or home.is_closed():
+        # Naming the loop spares Python 3.11 a costly look for the running one. None is no task of it:
+        # the home is another loop, which may have stopped without being closed.
+        task = current_task(home.loop) if get_ident() == home.thread else None
+        if task is None:
             pool.move_in()
+            task = current_task()
         lane = self.state.main if pool.options.dimension is None else pool.lane_of(call)
         lease = self.state.take(lane, call.context.overrides.key, clock.now())
         if self.state.news:
             pool.deliver()
         if lease is None:
             lease = await pool.wait_for_lease(call, self._max_wait)
-        lease.begin(call, current_task(home.loop))
+        lease.begin(call, task)
         token = enter_call(call)
         try:
             result = await call_next(call)
