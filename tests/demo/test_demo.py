@@ -65,7 +65,7 @@ def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 def test_every_call_is_answered_and_the_server_agrees() -> None:
     """A short run in a process of its own ends well, in plain lines, and leaves no server."""
-    with started("--requests", "40", "--seed", "3") as process:
+    with started("--part", "pipeline", "--requests", "40", "--seed", "3") as process:
         out, err = process.communicate(timeout=50)
 
     assert (process.returncode, err) == (0, "")
@@ -98,7 +98,9 @@ def test_lost_calls_end_in_exit_code_1(tmp_path: Path) -> None:
     recipe = tmp_path / "policy.yaml"
     recipe.write_text(WITHOUT_RETRY)
 
-    result = CliRunner().invoke(app, ["--requests", "20", "--policy", str(recipe), "--plain"])
+    result = CliRunner().invoke(
+        app, ["--requests", "20", "--policy", str(recipe), "--plain", "--part", "pipeline"]
+    )
 
     assert result.exit_code == 1
     assert re.search(r"\d+ of 20 calls lost \(.*HTTPStatusError", result.output)
@@ -107,7 +109,7 @@ def test_lost_calls_end_in_exit_code_1(tmp_path: Path) -> None:
 def test_an_interrupted_demo_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit code 130 is what a shell expects after Ctrl-C."""
 
-    async def interrupted(*_: object, plain: bool) -> bool:
+    async def interrupted(_wanted: object, *, plain: bool) -> bool:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("penstock.demo.main.show", interrupted)
@@ -129,7 +131,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_terminal_gets_the_live_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a terminal the demo paints and ends with the panel."""
+    """In a terminal both parts paint and end with a panel."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
 
@@ -137,7 +139,8 @@ def test_a_terminal_gets_the_live_table(monkeypatch: pytest.MonkeyPatch) -> None
 
     assert result.exit_code == 0, result.output
     assert "✔" in result.output
-    assert "5 of 5 calls answered" in result.output
+    assert result.output.count("5 of 5 calls answered") == 2
+    assert "disabled: 401" in result.output
 
 
 def test_the_server_ends_with_its_block() -> None:

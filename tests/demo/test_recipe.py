@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from penstock import Policy
-from penstock.demo.recipe import recipe_path
+from penstock.demo.recipe import PIPELINE, ROTATION, recipe_path
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,8 +18,13 @@ def package_in(folder: Path) -> Path:
 
 
 def test_a_checkout_uses_its_own_recipe() -> None:
-    """Whoever edits recipes/demo.policy.yaml sees what that changes."""
-    assert recipe_path() == ROOT / "recipes" / "demo.policy.yaml"
+    """Whoever edits the recipes of the demo sees what that changes."""
+    found = [recipe_path(name) for name in (PIPELINE, ROTATION)]
+
+    assert found == [
+        ROOT / "recipes" / "demo.policy.yaml",
+        ROOT / "recipes" / "demo.rotation.policy.yaml",
+    ]
 
 
 def test_a_wheel_carries_a_copy_beside_the_code(tmp_path: Path) -> None:
@@ -27,7 +32,7 @@ def test_a_wheel_carries_a_copy_beside_the_code(tmp_path: Path) -> None:
     here = package_in(tmp_path)
     here.with_name("demo.policy.yaml").touch()
 
-    assert recipe_path(here) == here.with_name("demo.policy.yaml")
+    assert recipe_path(PIPELINE, here) == here.with_name("demo.policy.yaml")
 
 
 def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
@@ -35,12 +40,12 @@ def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
     here = package_in(tmp_path)
 
     with pytest.raises(FileNotFoundError, match=r"looked for .*recipes/demo\.policy\.yaml or .*"):
-        recipe_path(here)
+        recipe_path(PIPELINE, here)
 
 
 def test_the_recipe_is_a_policy_with_every_core_stage() -> None:
     """The demo shows the pipeline that the README shows."""
-    policy = Policy.from_yaml(recipe_path())
+    policy = Policy.from_yaml(recipe_path(PIPELINE))
 
     stages = [stage["stage"] for stage in policy.snapshot()["stages"]]
 

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
+from penstock.demo.rotation.keys import value_of
+from penstock.demo.rotation.service import KeyedService
 from penstock.demo.script import Answer, Kind, Script
 from penstock.demo.server import DemoServer
 
@@ -27,7 +29,7 @@ class Told(Script):
 @asynccontextmanager
 async def client_of(*answers: Answer) -> AsyncIterator[httpx.AsyncClient]:
     """Serve the answers and yield a client of the server."""
-    server = await DemoServer(Told(*answers)).start()
+    server = await DemoServer(Told(*answers), KeyedService(7)).start()
     port = server.sockets[0].getsockname()[1]
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
@@ -92,3 +94,31 @@ async def test_the_server_counts_what_it_has_seen() -> None:
         seen = (await c.get("/seen")).json()
 
     assert seen == {"200": 2, "503": 1}
+
+
+async def test_a_key_decides_what_its_request_meets() -> None:
+    """The header carries it; who sends none, or a wrong one, is refused."""
+    async with client_of() as client:
+        good, revoked, wrong = [
+            await client.get("/keyed/3", headers={"Authorization": f"Bearer {value}"})
+            for value in (value_of(7, "good"), value_of(7, "revoked"), "wrong")
+        ]
+        without = await client.get("/keyed/3")
+        seen = (await client.get("/seen/keys")).json()
+
+    assert (good.status_code, good.json()) == (200, {"call": 3})
+    assert [answer.status_code for answer in (revoked, wrong, without)] == [401, 401, 401]
+    assert seen == {"tight": {}, "roomy": {}, "revoked": {"401": 1}, "slow": {}, "good": {"200": 1}}
+
+
+async def test_a_key_above_its_limit_is_told_when_to_come_back() -> None:
+    """The answer is 429 with Retry-After in whole seconds."""
+    headers = {"Authorization": f"Bearer {value_of(7, 'tight')}"}
+    async with client_of() as client:
+        answers = await asyncio.gather(
+            *(client.get("/keyed/0", headers=headers) for _ in range(11))
+        )
+
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert len(refused) == 1
+    assert refused[0].headers["Retry-After"] == "1"

@@ -7,7 +7,7 @@ import pytest
 
 from penstock import Policy
 from penstock.demo.drive import CALLS_AT_ONCE
-from penstock.demo.recipe import recipe_path
+from penstock.demo.recipe import PIPELINE, recipe_path
 from penstock.demo.script import Kind, Script
 from penstock.demo.tally import Tally
 from penstock.testing import run
@@ -43,7 +43,7 @@ def service(script: Script) -> Callable[[int], Coroutine[None, None, int]]:
 
 async def tell(seed: int, tally: Tally) -> tuple[list[int], float]:
     """Run the demo of a seed; return the answers and how long it took."""
-    policy = Policy.from_yaml(recipe_path(), observers=[tally])
+    policy = Policy.from_yaml(recipe_path(PIPELINE), observers=[tally])
     fetch = service(Script(seed, CALLS))
     answers = await policy.gather(fetch, range(CALLS), concurrency=CALLS_AT_ONCE)
     return answers, asyncio.get_running_loop().time()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -16,7 +16,7 @@ from penstock.demo.summary import Summary
 from penstock.demo.tally import Tally
 from penstock.policy import Policy
 
-__all__ = ["Requests", "run"]
+__all__ = ["CALLS_AT_ONCE", "SECONDS_TO_CATCH_UP", "Requests", "call_all", "run"]
 
 # More than the policy lets through, so that its limits have something to do.
 CALLS_AT_ONCE = 40
@@ -24,7 +24,7 @@ CALLS_AT_ONCE = 40
 _REPAINT_EVERY = 0.1
 
 # The server counts a request when it has read it, which may be after we gave it up.
-_SECONDS_TO_CATCH_UP = 2.0
+SECONDS_TO_CATCH_UP = 2.0
 
 
 class Requests:
@@ -46,7 +46,7 @@ class Requests:
 
     async def seen_by_server(self) -> Mapping[str, int]:
         """Return what the server has counted, once it has read all that was sent."""
-        until = clock.now() + _SECONDS_TO_CATCH_UP
+        until = clock.now() + SECONDS_TO_CATCH_UP
         while True:
             seen: dict[str, int] = (await self._client.get("/seen")).json()
             if sum(seen.values()) >= self.sent or clock.now() > until:
@@ -64,8 +64,7 @@ async def run(policy: Policy, url: str, calls: int, tally: Tally, screen: Screen
     # The time limits are the policy's business.
     async with httpx.AsyncClient(base_url=url, timeout=None) as client:  # noqa: S113
         requests = Requests(client)
-        async with _repainting(screen):
-            results = await _call_all(policy, requests, calls, screen)
+        results = await call_all(policy, requests.fetch, calls, CALLS_AT_ONCE, screen)
         seconds = clock.now() - began
         sent, seen = requests.sent, await requests.seen_by_server()
     return Summary(
@@ -79,16 +78,30 @@ async def run(policy: Policy, url: str, calls: int, tally: Tally, screen: Screen
     )
 
 
-async def _call_all(
-    policy: Policy, requests: Requests, calls: int, screen: Screen
+async def call_all(
+    policy: Policy,
+    fetch: Callable[..., Awaitable[int]],
+    calls: int,
+    at_once: int,
+    screen: Screen,
 ) -> list[int | Exception]:
+    """Make all calls under the policy, shown on a screen; return answers and errors as they came.
+
+    Args:
+        policy: Whose stages the calls go through.
+        fetch: Takes the number of a call, after a resource where the policy rotates.
+        calls: How many.
+        at_once: Most calls under way, waiting ones included.
+        screen: Repainted meanwhile, and once more at the end.
+    """
     results: AsyncIterator[int | Exception] = policy.map(
-        requests.fetch, range(calls), concurrency=CALLS_AT_ONCE, return_exceptions=True
+        fetch, range(calls), concurrency=at_once, return_exceptions=True
     )
     found: list[int | Exception] = []
-    async for result in results:
-        found.append(result)
-        screen.advance()
+    async with _repainting(screen):
+        async for result in results:
+            found.append(result)
+            screen.advance()
     return found
 
 

@@ -1,18 +1,19 @@
-"""Where the demo's policy file is: in a checkout, or inside an installed package."""
+"""Where the demo's policy files are: in a checkout, or inside an installed package."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["recipe_path"]
+__all__ = ["PIPELINE", "ROTATION", "recipe_path"]
 
-_NAME = "demo.policy.yaml"
+PIPELINE, ROTATION = "demo.policy.yaml", "demo.rotation.policy.yaml"
 
 
-def recipe_path(beside: Path = Path(__file__)) -> Path:
-    """Return the path of ``recipes/demo.policy.yaml``; a wheel carries a copy of it.
+def recipe_path(name: str, beside: Path = Path(__file__)) -> Path:
+    """Return the path of ``recipes/<name>``; a wheel carries a copy of it.
 
     Args:
+        name: The file's name, ``PIPELINE`` or ``ROTATION``.
         beside: A file in the folder that holds the copy in a wheel.
 
     Raises:
@@ -20,10 +21,10 @@ def recipe_path(beside: Path = Path(__file__)) -> Path:
     """
     here = beside.resolve()
     # The checkout's own file first: whoever edits it wants to see what that changes.
-    places = [here.parents[3] / "recipes" / _NAME, here.with_name(_NAME)]
+    places = [here.parents[3] / "recipes" / name, here.with_name(name)]
     for place in places:
         if place.is_file():
             return place
     looked = " or ".join(str(place) for place in places)
-    msg = f"the demo's policy file is missing; looked for {looked}"
+    msg = f"a policy file of the demo is missing; looked for {looked}"
     raise FileNotFoundError(msg)

@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from penstock.demo.summary import Section, Summary
+from penstock.demo.summary import Section
 
-__all__ = ["as_lines", "as_panel"]
+__all__ = ["Report", "as_lines", "as_panel"]
 
 
-def as_lines(summary: Summary) -> list[str]:
+class Report(Protocol):
+    """What a summary has to say."""
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong; empty when all is well."""
+        ...
+
+    @property
+    def headline(self) -> str:
+        """One sentence that says how it went."""
+        ...
+
+    @property
+    def facts(self) -> str:
+        """The main figures in a line or a few."""
+        ...
+
+    def sections(self) -> tuple[Section, ...]:
+        """Return all figures, the main ones first."""
+        ...
+
+
+def as_lines(summary: Report) -> list[str]:
     """Return the summary as lines of text."""
-    lines = [summary.headline, summary.facts]
-    for section in (summary.answers(), summary.retries(), summary.waits()):
+    lines = [summary.headline, *summary.facts.splitlines()]
+    for section in summary.sections():
         lines.append("")
         table = [section.heads, *section.rows]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -23,7 +49,7 @@ def as_lines(summary: Summary) -> list[str]:
     return lines
 
 
-def as_panel(summary: Summary, width: int) -> RenderableType:
+def as_panel(summary: Report, width: int) -> RenderableType:
     """Return the summary for a terminal of ``width`` cells."""
     good = not summary.problems
     colour = "green" if good else "red"
@@ -31,9 +57,10 @@ def as_panel(summary: Summary, width: int) -> RenderableType:
         summary.headline, "bold default"
     )
     below = Table.grid(padding=(0, 6))
-    below.add_row(_table(summary.retries()), _table(summary.waits()))
-    facts = Text(f"  {summary.facts}", "dim")
-    body = Group(headline, facts, Text(), _table(summary.answers()), Text(), below)
+    main, *others = map(_table, summary.sections())
+    below.add_row(*others)
+    facts = Padding(Text(summary.facts, "dim"), (0, 0, 0, 2))
+    body = Group(headline, facts, Text(), main, Text(), below)
     return Panel(body, border_style=colour, padding=(1, 2), width=width)
 
 

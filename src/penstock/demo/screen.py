@@ -6,11 +6,10 @@ from collections.abc import Callable
 from typing import Protocol, Self
 
 from penstock import clock
-from penstock.demo.tally import Tally
 
 __all__ = ["PlainScreen", "Screen"]
 
-_LINE_EVERY = 2.0
+_LINE_EVERY = 1.0
 
 
 class Screen(Protocol):
@@ -32,17 +31,19 @@ class Screen(Protocol):
 
 
 class PlainScreen:
-    """A line every two seconds, for logs and pipes.
+    """A line every second, for logs and pipes.
 
     Args:
-        tally: The figures.
         calls: How many there will be.
+        status: Returns how things stand, in one line.
         write: Takes each line.
     """
 
-    def __init__(self, tally: Tally, calls: int, write: Callable[[str], object]) -> None:
-        self._tally = tally
+    def __init__(
+        self, calls: int, status: Callable[[], str], write: Callable[[str], object]
+    ) -> None:
         self._calls = calls
+        self._status = status
         self._write = write
         self._done = 0
         self._began = self._next = clock.now()
@@ -64,9 +65,5 @@ class PlainScreen:
         if now < self._next:
             return
         self._next = now + _LINE_EVERY
-        tally = self._tally
-        self._write(
-            f"{now - self._began:5.1f} s  {self._done:4d} of {self._calls} calls done, "
-            f"{tally.attempts_begun} attempts, {tally.retries.total()} retries, "
-            f"{tally.calls_under_way} calls under way"
-        )
+        done = f"{self._done:4d} of {self._calls} calls done"
+        self._write(f"{now - self._began:5.1f} s  {done}, {self._status()}")

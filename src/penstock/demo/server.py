@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import signal
 import socket
 import struct
@@ -17,6 +18,8 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 
+from penstock import clock
+from penstock.demo.rotation.service import KeyedService
 from penstock.demo.script import Kind, Script
 
 __all__ = ["DemoServer", "main"]
@@ -24,14 +27,24 @@ __all__ = ["DemoServer", "main"]
 # On, and 0 seconds: closing the socket then sends a reset instead of a farewell.
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
-_REASONS = {"200": "OK", "404": "Not Found", "429": "Too Many Requests", "503": "Busy"}
+_KEY = re.compile(rb"^authorization: bearer (\S+)\r$", re.IGNORECASE | re.MULTILINE)
+
+_REASONS = {"200": "OK", "401": "Unauthorized", "429": "Too Many Requests", "503": "Busy"}
 
 
 class DemoServer:
-    """Answers ``GET /work/<call>`` by the script, and ``GET /seen`` with what it has counted."""
+    """Answers ``GET /work/<call>`` by the script, ``GET /keyed/<call>`` by the key that is sent.
 
-    def __init__(self, script: Script) -> None:
+    ``GET /seen`` and ``GET /seen/keys`` are answered with what it has counted.
+
+    Args:
+        script: What becomes of each call.
+        keys: What becomes of each key.
+    """
+
+    def __init__(self, script: Script, keys: KeyedService) -> None:
         self._script = script
+        self._keys = keys
         self._seen: Counter[Kind] = Counter()
 
     async def start(self) -> asyncio.Server:
@@ -52,11 +65,24 @@ class DemoServer:
     async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         request = await reader.readuntil(b"\r\n\r\n")
         path = request.split(b" ", 2)[1].decode()
-        if path == "/seen":
-            seen = {kind.value: count for kind, count in self._seen.items()}
+        folder, _, name = path.rpartition("/")
+        if folder == "/work":
+            return await self._misbehave(int(name), writer)
+        if folder == "/keyed":
+            await self._ask_for_key(int(name), _key_in(request), writer)
+        else:
+            seen = self._keys.seen if name == "keys" else self._seen_by_kind()
             writer.write(_response("200", json.dumps(seen)))
-            return True
-        return await self._misbehave(int(path.rpartition("/")[2]), writer)
+        return True
+
+    def _seen_by_kind(self) -> dict[str, int]:
+        return {kind.value: count for kind, count in self._seen.items()}
+
+    async def _ask_for_key(self, call: int, key: str, writer: asyncio.StreamWriter) -> None:
+        answer = self._keys.answer(key, clock.now())
+        await asyncio.sleep(answer.after)
+        body = json.dumps({"call": call})
+        writer.write(_response(str(answer.status), body, answer.headers))
 
     async def _misbehave(self, call: int, writer: asyncio.StreamWriter) -> bool:
         answer = self._script.next(call)
@@ -73,6 +99,11 @@ class DemoServer:
         return True
 
 
+def _key_in(request: bytes) -> str:
+    found = _KEY.search(request)
+    return found[1].decode() if found else ""
+
+
 def _response(status: str, body: str, headers: Iterable[tuple[str, str]] = ()) -> bytes:
     lines = [f"HTTP/1.1 {status} {_REASONS[status]}", f"Content-Length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in headers]
@@ -85,7 +116,7 @@ def _reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-async def _serve(script: Script) -> None:
+async def _serve(script: Script, keys: KeyedService) -> None:
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
 
@@ -94,7 +125,7 @@ async def _serve(script: Script) -> None:
         loop.call_soon_threadsafe(over.set)
 
     threading.Thread(target=wait_for_end_of_input, daemon=True).start()
-    server = await DemoServer(script).start()
+    server = await DemoServer(script, keys).start()
     print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 - the demo reads it
     await over.wait()
     server.close()
@@ -108,7 +139,7 @@ def main() -> None:
     given = parser.parse_args()
     # Ctrl-C goes to every program of the terminal; the demo ends this one itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asyncio.run(_serve(Script(given.seed, given.calls)))
+    asyncio.run(_serve(Script(given.seed, given.calls), KeyedService(given.seed)))
 
 
 if __name__ == "__main__":

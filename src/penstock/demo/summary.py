@@ -9,7 +9,7 @@ from penstock.demo.script import Kind
 from penstock.demo.tally import Tally
 from penstock.verdict import VerdictKind
 
-__all__ = ["Section", "Summary", "times"]
+__all__ = ["Section", "Summary", "headline", "lost_calls", "times", "waits_section"]
 
 Row = tuple[str, ...]
 
@@ -43,6 +43,29 @@ class Section:
     rows: tuple[Row, ...]
 
 
+def lost_calls(calls: int, answered: int, errors: Mapping[str, int]) -> list[str]:
+    """Return what to say of calls that ended without their answer; nothing if there are none."""
+    if answered == calls:
+        return []
+    why = ", ".join(f"{count} {name}" for name, count in errors.items())
+    return [f"{calls - answered} of {calls} calls lost ({why or 'no error was raised'})"]
+
+
+def headline(calls: int, answered: int, seconds: float, problems: list[str]) -> str:
+    """Return one sentence that says how a run went."""
+    took = f"{seconds:.1f} s"
+    if problems:
+        return f"after {took}: {'; '.join(problems)}"
+    return f"{answered} of {calls} calls answered in {took}, none lost"
+
+
+def waits_section(tally: Tally) -> Section:
+    """Return the waits by stage, longest first; seconds are summed over all calls."""
+    waits = sorted(tally.waits.items(), key=lambda item: -item[1].seconds)
+    rows = [(stage, str(wait.count), f"{wait.seconds:.1f} s") for stage, wait in waits]
+    return Section("waits", ("stage", "waits", "sum of all calls"), tuple(rows))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """The figures of one run.
@@ -66,17 +89,9 @@ class Summary:
     seconds: float
 
     @property
-    def lost(self) -> int:
-        """Calls that ended without their answer."""
-        return self.calls - self.answered
-
-    @property
     def problems(self) -> list[str]:
         """What is wrong; empty when all is well."""
-        found: list[str] = []
-        if self.lost:
-            why = ", ".join(f"{count} {name}" for name, count in self.errors.items())
-            found.append(f"{self.lost} of {self.calls} calls lost ({why or 'no error was raised'})")
+        found = lost_calls(self.calls, self.answered, self.errors)
         if (server := sum(self.seen.values())) != self.sent:
             found.append(f"{self.sent} requests were sent, but the server saw {server}")
         return found
@@ -84,10 +99,7 @@ class Summary:
     @property
     def headline(self) -> str:
         """One sentence that says how it went."""
-        took = f"{self.seconds:.1f} s"
-        if self.problems:
-            return f"after {took}: {'; '.join(self.problems)}"
-        return f"{self.answered} of {self.calls} calls answered in {took}, none lost"
+        return headline(self.calls, self.answered, self.seconds, self.problems)
 
     @property
     def facts(self) -> str:
@@ -97,6 +109,10 @@ class Summary:
         if openings:
             parts.append(f"the circuit opened {times(openings)}")
         return ", ".join(parts)
+
+    def sections(self) -> tuple[Section, ...]:
+        """Return all figures, those by answer first."""
+        return (self.answers(), self.retries(), waits_section(self.tally))
 
     def answers(self) -> Section:
         """Return what the server did, and what penstock made of it; both sides count."""
@@ -117,9 +133,3 @@ class Summary:
         rows = [(cause, str(count)) for cause, count in retries.most_common()]
         rows.append(("in all", str(retries.total())))
         return Section("retries", ("after", "retries"), tuple(rows))
-
-    def waits(self) -> Section:
-        """Return the waits by stage, longest first; seconds are summed over all calls."""
-        waits = sorted(self.tally.waits.items(), key=lambda item: -item[1].seconds)
-        rows = [(stage, str(wait.count), f"{wait.seconds:.1f} s") for stage, wait in waits]
-        return Section("waits", ("stage", "waits", "sum of all calls"), tuple(rows))

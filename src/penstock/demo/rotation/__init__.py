@@ -1,0 +1,1 @@
+"""The demo's second part: one policy over five API keys, each of which meets another fate."""
