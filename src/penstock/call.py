@@ -124,6 +124,8 @@ class Call:
         attempt: The number of the attempt under way, from 1.
         attempts_inside: True while a retry stage further out may call again.
         deadline: Monotonic second by which the call must have ended; None without a timeout.
+        notify: Takes the events of this call; None when nobody observes it. The context's, unless
+            the call is traced: then what traces it stands in front.
         verdict: What the last failure (or result) meant; None before there was one.
         committed: True once a stream has handed its first item on: no attempt can follow.
         expiring: True while a timeout's cancel is on its way through the stages.
@@ -151,6 +153,7 @@ class Call:
         "lease",
         "lingering",
         "meters",
+        "notify",
         "resource",
         "starts",
         "verdict",
@@ -164,6 +167,7 @@ class Call:
         kwargs: dict[str, Any] | None = None,
     ) -> None:
         self.context = context
+        self.notify = context.notify
         self.fn = fn
         self.args = args
         self.kwargs = {} if kwargs is None else kwargs
@@ -252,8 +256,8 @@ class Call:
             meter.settle(costs if cost is None else cost)
 
     def emit(self, event_type: Callable[..., Event], **facts: Any) -> None:
-        """Tell the observers; callers check ``context.notify`` first where it is hot."""
-        notify = self.context.notify
+        """Tell the observers; callers check ``notify`` first where it is hot."""
+        notify = self.notify
         if notify is not None:
             notify(
                 event_type(

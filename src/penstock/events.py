@@ -117,8 +117,11 @@ class RetryStopped(Event):
 class WaitEnded(Event):
     """A stage let the call wait for ``seconds``.
 
-    ``stage`` is a stage's name, ``backoff``, or at a pool of resources ``cooldown`` (all of them
-    rest) or ``queue`` (all of them are in use).
+    ``stage`` is the name of a stage that admits calls, ``backoff``, or at a pool of resources
+    ``cooldown`` (all of them rest) or ``queue`` (all of them are in use). ``hook`` is the time of
+    async code of the user's that a stage asks, and ``fallback`` that of an answer in place of a
+    failure, where it is a millisecond or more. It is told however the wait ended: with the turn,
+    with a refusal, with a cancellation.
     """
 
     stage: str

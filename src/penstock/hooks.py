@@ -5,10 +5,36 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
+from penstock import clock
+from penstock.call import Call
 from penstock.errors import PolicyError
+from penstock.events import WaitEnded
 
-__all__ = ["Hook"]
+__all__ = ["Hook", "timed"]
+
+T = TypeVar("T")
+
+# Less is the price of asking at all, and no wait.
+_SHORTEST_WAIT = 0.001
+
+
+async def timed(call: Call, what: str, answer: Awaitable[T]) -> T:
+    """Await an answer of the user's code, and tell the observers how long that took.
+
+    Args:
+        call: The call that waits for it.
+        what: ``hook`` or ``fallback``.
+        answer: What to await.
+    """
+    began = clock.now()
+    try:
+        return await answer
+    finally:
+        seconds = clock.now() - began
+        if call.notify is not None and seconds >= _SHORTEST_WAIT:
+            call.emit(WaitEnded, stage=what, seconds=seconds)
 
 
 class Hook:

@@ -147,7 +147,7 @@ class Leasing(Delivery):
                 self.give_back(waiter.held)
             raise
         finally:
-            if call.context.notify is not None:
+            if call.notify is not None:
                 call.emit(WaitEnded, stage=what, seconds=clock.now() - now)
         if waiter.state is not WaiterState.GRANTED:
             raise self.refuse(call, lane, "deadline" if lane.hope() is not None else _never(lane))

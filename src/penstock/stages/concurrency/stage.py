@@ -100,11 +100,12 @@ class Concurrency:
             if not machine.abandon(waiter):
                 self._release(generation)
             raise
+        finally:
+            if call.notify is not None:
+                call.emit(WaitEnded, stage=self.name, seconds=clock.now() - began)
         # A grant in the very step in which patience ran out still counts: the permit is ours.
         if machine.abandon(waiter):
             raise self._refuse(call, f"none came free within {patience:g} s")
-        if call.context.notify is not None:
-            call.emit(WaitEnded, stage=self.name, seconds=clock.now() - began)
 
     def _release(self, generation: int) -> None:
         waiter = self._machine.release(generation)

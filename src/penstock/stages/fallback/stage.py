@@ -8,6 +8,7 @@ from typing import Any, Self
 from penstock.call import Call, RefusedResult
 from penstock.errors import InvalidResultError
 from penstock.events import FallbackUsed, HookFailed
+from penstock.hooks import timed
 from penstock.matching import answer_of
 from penstock.stage import Handler
 from penstock.stages.fallback.machine import FallbackMachine
@@ -45,10 +46,10 @@ class Fallback:
             if call.committed or not await self._stands_in(call, failure):
                 raise
             self._answered += 1
-            if call.context.notify is not None:
+            if call.notify is not None:
                 call.emit(FallbackUsed, verdict=verdict.kind, error_type=type(failure).__name__)
             call.forget_verdict()
-            return await self._answer(call, failure)
+            return await timed(call, self.name, self._answer(call, failure))
 
     def fresh(self) -> Self:
         """Return a stage of the same options with new state."""
@@ -60,7 +61,8 @@ class Fallback:
 
     async def _stands_in(self, call: Call, failure: Exception) -> bool:
         try:
-            return await self._machine.answers(failure, call.judge(failure))
+            asked = self._machine.answers(failure, call.judge(failure))
+            return await timed(call, "hook", asked)
         except Exception:  # noqa: BLE001 - the failure it was asked about must not be hidden
             _log.exception("policy '%s': fallback_on raised; not answered", call.context.policy)
             return False

@@ -46,11 +46,10 @@ class AiolimiterRate:
     async def __call__(self, call: Call, call_next: Handler, /) -> Any:
         """Start the rest of the pipeline when the limiter lets it."""
         cost = call.cost if isinstance(call.cost, int | float) else self._cost
-        began = clock.now() if call.context.notify is not None else 0.0
-        must_wait = not self.limiter.has_capacity(cost)
-        await self.limiter.acquire(cost)
-        if must_wait and call.context.notify is not None:
-            call.emit(WaitEnded, stage=self.name, seconds=clock.now() - began)
+        if call.notify is None or self.limiter.has_capacity(cost):
+            await self.limiter.acquire(cost)
+        else:
+            await self._wait(call, cost)
         return await call_next(call)
 
     def fresh(self) -> Self:
@@ -64,3 +63,10 @@ class AiolimiterRate:
             "rates": [f"{self.limiter.max_rate:g}/{self.limiter.time_period:g}s"],
             "has_capacity": self.limiter.has_capacity(self._cost),
         }
+
+    async def _wait(self, call: Call, cost: float) -> None:
+        began = clock.now()
+        try:
+            await self.limiter.acquire(cost)
+        finally:
+            call.emit(WaitEnded, stage=self.name, seconds=clock.now() - began)

@@ -175,12 +175,13 @@ class RateLimit:
         except BaseException:
             line.leave(waiter)
             raise
+        finally:
+            if call.notify is not None:
+                call.emit(WaitEnded, stage=self.name, seconds=clock.now() - began)
         receipts = line.collect(waiter)
         if receipts is None:
             now = clock.now()
             raise self._refuse(call, self._machine.estimate(now, costs) - now)
-        if call.context.notify is not None:
-            call.emit(WaitEnded, stage=self.name, seconds=clock.now() - began)
         return receipts
 
     def _correct(self, call: Call, failure: BaseException, receipts: Receipts, paid: Costs) -> None:

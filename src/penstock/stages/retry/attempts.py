@@ -11,6 +11,7 @@ from penstock import clock
 from penstock.call import Call, RefusedResult
 from penstock.errors import DisplacedError, InvalidResultError, RejectedError
 from penstock.events import HookFailed, RetryScheduled, RetryStopped, WaitEnded
+from penstock.hooks import timed
 from penstock.matching import answer_of
 from penstock.stages.retry.filter import OutcomeFilter
 from penstock.stages.retry.machine import AT_ONCE, Delay, Reason, Stop, is_retried
@@ -75,7 +76,8 @@ class Attempts:
             return True
         self._record()
         try:
-            if await self._filter.accepts(self.result, self._theirs):
+            asked = self._filter.accepts(self.result, self._theirs)
+            if await timed(self._call, "hook", asked):
                 return True
         except Exception as error:  # noqa: BLE001 - any error of a validator means "not accepted"
             self._trail.add_failure(error)
@@ -95,7 +97,7 @@ class Attempts:
         budget = self._call.budget if self._counts else None
         if budget is not None and isinstance(decision, Delay) and not budget.spend_nowait():
             decision = Stop(Reason.BUDGET_SPENT)
-        if self._call.context.notify is not None:
+        if self._call.notify is not None:
             self._announce(decision)
         return decision
 
@@ -139,7 +141,8 @@ class Attempts:
             if self._filter.reads_table:
                 wanted = is_retried(verdict, rotates=call.context.rotates)
             else:
-                wanted = await self._filter.retries(failure, verdict, self._theirs)
+                asked = self._filter.retries(failure, verdict, self._theirs)
+                wanted = await timed(call, "hook", asked)
             if not wanted:
                 return Stop(Reason.NOT_RETRIED)
         if call.committed:
@@ -195,7 +198,7 @@ class Attempts:
 
     async def _run_hook(self, name: str, hook: Callable[..., object], *args: object) -> None:
         try:
-            await answer_of(hook(*args))
+            await timed(self._call, "hook", answer_of(hook(*args)))
         except Exception as error:  # noqa: BLE001 - a hook changes nothing for the caller
             self._report(name, error)
 

@@ -125,7 +125,7 @@ class Timeout:
         return task
 
     def _timed_out(self, call: Call, seconds: float) -> CallTimeoutError:
-        if call.context.notify is not None:
+        if call.notify is not None:
             call.emit(CallTimedOut, seconds=seconds, attempt=call.attempt)
         what = f"attempt {call.attempt}" if call.attempts_inside else "the call"
         when = f"timed out after {seconds:g} s" if seconds else "has no time left to begin"
