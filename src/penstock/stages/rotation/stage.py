@@ -51,7 +51,7 @@ class Rotation:
     async def __call__(self, call: Call, call_next: Handler, /) -> Any:
         """Run the operation on a resource that is ready."""
         pool, home = self.pool, self.home
-        # Naming the loop spares Python 3.11 a costly look for the running one. None is no task of it:
+        # Naming the loop spares Python 3.11 a costly look for the running one. With no task of it
         # the home is another loop, which may have stopped without being closed.
         task = current_task(home.loop) if get_ident() == home.thread else None
         if task is None:
