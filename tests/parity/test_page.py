@@ -11,6 +11,7 @@ PAGE = (TESTS.parent / "docs" / "parity.md").read_text(encoding="utf-8")
 NAMED = re.findall(r"`([\w/]+\.py)::(\w+)`", PAGE)
 
 IDS = [
+    *(f"R{number}" for number in range(1, 31)),
     *(f"W{number}" for number in range(1, 13)),
     *(f"D{number}" for number in range(1, 20)),
     *(f"C{number}" for number in range(14, 18)),
@@ -42,7 +43,10 @@ def test_every_row_names_a_test(row: str) -> None:
     assert "::test_" in lines[0]
 
 
-@pytest.mark.parametrize("path", ["test_werkpool.py", "test_dspu.py", "test_concurry_retry.py"])
+@pytest.mark.parametrize(
+    "path",
+    ["test_rotapool.py", "test_werkpool.py", "test_dspu.py", "test_concurry_retry.py"],
+)
 def test_every_parity_test_stands_on_the_page(path: str) -> None:
     """A test of parity that no row names shows nothing to anybody."""
     named = {name for where, name in NAMED if where == f"parity/{path}"}
