@@ -217,6 +217,26 @@ def test_only_a_picker_that_reads_latencies_is_given_some() -> None:
         assert (slow, bench.candidate().latency) == ((2, 5) if bench is asked else (0, 0))
 
 
+@pytest.mark.parametrize(
+    ("kind", "sent", "latency"),
+    [
+        (VerdictKind.RATE_LIMITED, True, 5),
+        (VerdictKind.RATE_LIMITED, False, 0),
+        (VerdictKind.OVERLOADED, True, 5),
+        (VerdictKind.TRANSIENT, True, 5),
+        (VerdictKind.UNKNOWN, True, 0),
+        (VerdictKind.CANCELLED, True, 0),
+    ],
+)
+def test_what_counts_as_a_slow_answer(kind: VerdictKind, sent: bool, latency: float) -> None:
+    """A rate limit does: after its rest, who has little room must not look as good as the rest."""
+    bench = Bench(penalty=5)
+
+    bench.machine.fail(bench.begin(), OSError(), Verdict(kind, sent=sent), 1)
+
+    assert bench.candidate().latency == latency
+
+
 # The stage
 
 

@@ -49,11 +49,13 @@ class RotationMachine:
             case RotationEffect.HEALTHY:
                 self.pool.heal(lease, now)
             case RotationEffect.COOL_DOWN if verdict.sent:
+                self._penalise(lease, now)
                 self.pool.cool(lease, now, self._hint(failure, verdict), verdict.reason)
             case RotationEffect.DISABLE:
                 self._refused(lease, verdict, now)
             case RotationEffect.PENALISE if not isinstance(failure, TryAgain):
-                self._penalise(lease, verdict, now)
+                self._penalise(lease, now)
+                self._cool_if_asked(lease, verdict, now)
             case _:
                 # A refusal of a policy further in, or a wish to try again: nobody's fault.
                 pass
@@ -68,9 +70,13 @@ class RotationMachine:
         else:
             self.pool.cool(lease, now, self._capped(verdict.retry_after), verdict.reason)
 
-    def _penalise(self, lease: Lease, verdict: Verdict, now: float) -> None:
+    def _penalise(self, lease: Lease, now: float) -> None:
+        # A rate limit too: a rest is over soon, and whoever has little room is back as if nothing
+        # had been. The penalty wanes slowly, and shares the load out by what each can bear.
         if self._penalty is not None:
             self.pool.observe(lease, max(self._penalty, now - lease.began), now)
+
+    def _cool_if_asked(self, lease: Lease, verdict: Verdict, now: float) -> None:
         if verdict.retry_after is not None:
             seconds = self._capped(verdict.retry_after)
             self.pool.cool(lease, now, seconds, verdict.reason, is_soft=True)
