@@ -159,10 +159,11 @@ def test_a_pool_that_counted_otherwise_is_a_problem() -> None:
 def test_a_revoked_key_that_is_asked_again_is_a_problem() -> None:
     """Those in flight at the first 401 are innocent, the next one is not."""
     book = book_of_a_run()
-    used(book, "revoked", None)
+    used(book, "revoked", 401)
     book.seen = {**book.seen, "revoked": {"401": 3}}
 
-    summary = summary_of(book=book)
+    stats = stats_of(tight=(1, 1), revoked=(0, 2), good=(3, 0))
+    summary = summary_of(book=book, stats=stats)
 
     assert summary.problems == ["'revoked' was asked once after its first 401"]
     assert "'revoked' was asked 3 times, also after its first 401" in summary.facts
