@@ -97,6 +97,7 @@ class PoolView(Generic[T]):
         operation: Any = fn
         code = getattr(fn, "__code__", None)
         if code is None or not code.co_flags & _COROUTINE_FUNCTION:
+            _check_is_function(operation)
             operation = _Started(fn)
         return self._run(Call(self._context, operation, args, kwargs))
 
@@ -221,6 +222,16 @@ class _Started:
         # What is neither a coroutine nor a Future may take a cancel for anything.
         self.runs_on = not (inspect.iscoroutine(awaitable) or asyncio.isfuture(awaitable))
         return await awaitable
+
+
+def _check_is_function(fn: Any) -> None:
+    if callable(fn):
+        return
+    if inspect.iscoroutine(fn):
+        # Python would complain that nobody awaited it.
+        fn.close()
+    msg = f"pool.run takes a function and its arguments; got {type(fn).__name__}"
+    raise TypeError(msg)
 
 
 def _goes_elsewhere(call: Call, failure: Exception) -> bool:
