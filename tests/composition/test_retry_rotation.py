@@ -15,6 +15,7 @@ from penstock import (
     NoResourceError,
     Policy,
     Pool,
+    RateLimitedError,
     Resource,
     TryAgain,
 )
@@ -90,6 +91,16 @@ async def test_with_none_ready_the_earliest_return_is_waited_for():
 
     assert (_ids(operation), operation.times) == (["a", "b", "b"], [0, 0, 20])
     assert [event.delay for event in log.of(RetryScheduled)] == [0, 20]
+
+
+async def test_a_rejection_by_a_policy_further_in_is_waited_for():
+    """Given another ready key, then it would be rejected as well: the hint counts."""
+    policy = Policy().with_retry(2, wait=1).rotating(pool := _keys())
+    operation = scripted(RateLimitedError("inner", retry_after=20), "done")
+
+    assert await policy.call(operation) == "done"
+
+    assert (operation.times, pool.health().ready) == ([0, 20], 2)
 
 
 async def test_an_earlier_return_is_not_slept_through():
@@ -199,6 +210,26 @@ async def test_a_displaced_attempt_spends_neither_attempt_nor_budget():
     assert log.only(CallEnded).outcome == "success"
     assert [event.attempt for event in log.of(AttemptStarted)] == [1, 2, 3, 4]
     assert rotating.snapshot()["stages"][1]["gave_up"] == 0
+
+
+async def test_what_follows_a_displacement_has_all_its_attempts():
+    """Given two attempts, then a failure after two losses is tried again."""
+    pool = _keys(4)
+    policy = Policy().with_retry(2, wait=9).rotating(pool)
+    victim = scripted(takes(50), takes(50), ConnectionResetError, "done")
+
+    async def lose_two() -> None:
+        for _ in range(2):
+            async with pool.lease() as lease:
+                await asyncio.sleep(1)
+                lease.cooldown(100)
+
+    losses = asyncio.ensure_future(lose_two())
+    await asyncio.sleep(0)
+    result = await policy.call(victim)
+    await losses
+
+    assert (result, victim.times) == ("done", [0, 1, 2, 11])
 
 
 async def test_a_displaced_attempt_with_no_other_resource_waits_for_the_return():

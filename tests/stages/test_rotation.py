@@ -1475,8 +1475,11 @@ def test_displacement_works_in_a_loop_beside_one_that_only_stopped() -> None:
     first, second = VirtualTimeLoop(), VirtualTimeLoop()
 
     async def main() -> Any:
-        _, result = await asyncio.gather(_loses(pool, at=1), _counting(policy.call(victim)))
-        return result
+        culprit = policy.call(scripted(takes(1, CooldownResource)))
+        results = await asyncio.gather(
+            culprit, _counting(policy.call(victim)), return_exceptions=True
+        )
+        return results[1]
 
     try:
         first.run_until_complete(policy.call(scripted("done")))
