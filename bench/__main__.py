@@ -17,6 +17,7 @@ from bench import (
     five_stages_rotation,
     four_stages,
     import_time,
+    key_simulation,
     picking,
     pool_waiters,
     queue_on_limiter,
@@ -50,6 +51,7 @@ BENCHMARKS: dict[str, Callable[[Effort, str], Section]] = {
     "cooling": cooling.run,
     "pool-waiters": pool_waiters.run,
     "five-stages-rotation": five_stages_rotation.run,
+    "keys": key_simulation.run,
 }
 
 

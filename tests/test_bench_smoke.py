@@ -30,6 +30,7 @@ NAMES = [
     "cooling",
     "pool-waiters",
     "five-stages-rotation",
+    "keys",
 ]
 
 Bench = Callable[[str], Any]
