@@ -92,17 +92,19 @@ async def test_a_call_that_times_out_as_it_is_displaced_has_timed_out(loss_first
     assert (len(victim.calls), pool.stats().in_flight) == (1, 0)
 
 
-async def test_a_wait_that_ends_at_the_deadline_is_the_timeouts():
-    """Given a slot that comes free too late, then the call times out and is not refused."""
+async def test_a_wait_that_ends_at_the_deadline_is_a_refusal():
+    """Given a slot that comes free too late, then nothing was begun that could have timed out."""
     pool = Pool({"a": "A"})
     pool.resize("a", 1)
     policy = Policy().with_timeout(5).rotating(pool)
 
     async with pool.lease():
-        with pytest.raises(CallTimeoutError):
+        with pytest.raises(NoResourceError) as refusal:
             await policy.call(scripted("never"))
 
+    assert refusal.value.case == "deadline"
     assert (_now(), pool.stats().waiting) == (5, 0)
+    assert await _cancel_requests() == 0
 
 
 def test_a_cancel_at_any_point_of_a_loss_in_the_step_of_the_timeout_ends_the_caller():

@@ -803,10 +803,8 @@ async def test_without_a_deadline_nobody_waits() -> None:
         await policy.call(search)
 
     assert (refusal.value.case, refusal.value.retry_after) == ("all_cooling", 30)
-    assert str(refusal.value) == (
-        "policy 'search': no resource of pool 'pool' is ready: 1 cooling down "
-        "(the first is back in 30 s)"
-    )
+    assert "'search'" in str(refusal.value)
+    assert str(refusal.value).endswith("1 cooling down (the first is back in 30 s)")
     assert log.only(CallRejected).stage == "rotation"
     assert len(search.calls) == 1
 
