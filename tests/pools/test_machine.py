@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -1127,11 +1128,14 @@ def steps(action: Callable[[], object]) -> int:
         return look
 
     before = sys.gettrace()
+    # Whoever listens for collections runs bytecodes too.
+    gc.disable()
     sys.settrace(look)
     try:
         action()
     finally:
         sys.settrace(before)
+        gc.enable()
     return count
 
 
