@@ -102,8 +102,9 @@ async def test_a_wait_that_ends_at_the_deadline_is_a_refusal():
         with pytest.raises(NoResourceError) as refusal:
             await policy.call(scripted("never"))
 
-    assert refusal.value.case == "deadline"
-    assert (_now(), pool.stats().waiting) == (5, 0)
+    assert (refusal.value.case, pool.stats().waiting) == ("deadline", 0)
+    # The pool speaks a moment before the timeout would.
+    assert 4.99 <= _now() <= 5
     assert await _cancel_requests() == 0
 
 
