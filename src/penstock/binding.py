@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import takewhile
 from typing import Any, cast
 
@@ -24,21 +25,26 @@ from penstock.observe import Notifier, observe_attempt, observe_call, observe_po
 from penstock.order import warn_about_order
 from penstock.stage import Handler, Stage, compose, name_of
 from penstock.stages.timeout import OverrideTimeout
+from penstock.switch import LIVE, switching, telling, watch_pool
 
 __all__ = ["Pipeline", "Settings", "bind", "context_of", "gate_of", "observers_of"]
 
 _ABOVE_ATTEMPTS = ("timeout", "fallback", "budget")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Pipeline:
     """A policy's stages, nested once for all its calls.
 
     Attributes:
+        policy: The policy's name.
+        stages: Outermost first.
         plain: Takes the calls of the policy.
         limited: Takes those that bring a time limit of their own (``using(timeout=...)``).
     """
 
+    policy: str
+    stages: tuple[Stage, ...]
     plain: Handler
     limited: Handler
 
@@ -52,6 +58,7 @@ class Settings:
     classify_result: Any = None
     discard: Callable[[Any], object] | None = None
     observers: tuple[Observer, ...] = ()
+    telemetry: bool = True
 
 
 def observers_of(given: Any) -> tuple[Observer, ...]:
@@ -71,11 +78,14 @@ def context_of(settings: Settings) -> CallContext:
     """Return what all calls of a policy share.
 
     Raises:
-        ConfigError: The name is empty or a hook is not callable.
+        ConfigError: The name is empty, a hook is not callable or ``telemetry`` is no bool.
     """
-    name: Any = settings.name
+    name, telemetry = cast("tuple[Any, Any]", (settings.name, settings.telemetry))
     if not isinstance(name, str) or not name.strip():
         msg = f"policy: 'name' must be a text that is not empty; got {name!r}"
+        raise ConfigError(msg)
+    if not isinstance(telemetry, bool):
+        msg = f"policy: 'telemetry' must be True or False; got {telemetry!r}"
         raise ConfigError(msg)
     if settings.classify_result is not None:
         result_classifier(settings.classify_result)
@@ -86,11 +96,13 @@ def context_of(settings: Settings) -> CallContext:
         if not callable(hook):
             msg = f"policy: '{field}' must be callable; got {hook!r}"
             raise ConfigError(msg)
+    notify = Notifier(settings.observers) if settings.observers else None
     return CallContext(
         policy=settings.name,
         classify=failure_classifier(settings.classify),
-        notify=Notifier(settings.observers) if settings.observers else None,
+        notify=notify,
         discard=settings.discard,
+        outside=telling(notify) if settings.telemetry else notify,
     )
 
 
@@ -105,23 +117,52 @@ def bind(settings: Settings, stages: Sequence[Stage]) -> Pipeline:
     Without observers no frame is spent on events, and without ``classify_result`` none on results.
     """
     warn_about_order(settings.name, stages)
-    judges, observed = settings.classify_result is not None, bool(settings.observers)
+    rotation = gate_of(stages)
+    if rotation is not None:
+        _watch(rotation.pool, settings)
+    plain, limited = _ends(settings, stages, observed=bool(settings.observers))
+    if settings.telemetry:
+        plain, limited = _switched(settings, stages, plain, limited)
+    if settings.classify_result is not None:
+        # Outside of the events: a call that ends with a refused result has failed.
+        plain, limited = unwrapping(plain), unwrapping(limited)
+    pipeline = Pipeline(settings.name, tuple(stages), plain, limited)
+    if settings.telemetry:
+        LIVE.add(pipeline)
+    return pipeline
+
+
+def _switched(
+    settings: Settings, stages: Sequence[Stage], plain: Handler, limited: Handler
+) -> tuple[Handler, Handler]:
+    # What tells of every event is nested when the first call is traced, if it is not there already.
+    @cache
+    def observed() -> tuple[Handler, Handler]:
+        return (plain, limited) if settings.observers else _ends(settings, stages, observed=True)
+
+    return switching(plain, lambda: observed()[0]), switching(limited, lambda: observed()[1])
+
+
+def _watch(pool: Any, settings: Settings) -> None:
+    if settings.observers:
+        observe_pool(pool, settings.name, Notifier(settings.observers))
+    if settings.telemetry:
+        watch_pool(pool, settings.name)
+
+
+def _ends(
+    settings: Settings, stages: Sequence[Stage], *, observed: bool
+) -> tuple[Handler, Handler]:
+    """Nest the stages for calls without and with a time limit of their own."""
     rotation = gate_of(stages)
     innermost = start if rotation is None else starting_with(rotation.options.inject)
-    if judges:
+    if settings.classify_result is not None:
         innermost = judging(result_classifier(settings.classify_result), innermost)
     if observed:
         innermost = observe_attempt(innermost)
-    if observed and rotation is not None:
-        observe_pool(rotation.pool, settings.name, Notifier(settings.observers))
     plain = _nest(stages, innermost, rotation)
     limited = compose((OverrideTimeout(),), plain)
-    if observed:
-        plain, limited = observe_call(plain), observe_call(limited)
-    if judges:
-        # Outside of the events: a call that ends with a refused result has failed.
-        plain, limited = unwrapping(plain), unwrapping(limited)
-    return Pipeline(plain, limited)
+    return (observe_call(plain), observe_call(limited)) if observed else (plain, limited)
 
 
 def _nest(stages: Sequence[Stage], innermost: Handler, rotation: Any) -> Handler:

@@ -75,6 +75,8 @@ class CallContext:
             async.
         gate: The pool of resources that stands innermost, as the stages further out see it; None
             without rotation.
+        outside: Takes events that belong to no call (a circuit opened by hand); None when nobody
+            wants them.
     """
 
     policy: str
@@ -83,6 +85,7 @@ class CallContext:
     notify: Callable[[Event], None] | None = None
     discard: Callable[[Any], object] | None = None
     gate: Gate | None = None
+    outside: Callable[[Event], None] | None = None
 
     @property
     def rotates(self) -> bool:

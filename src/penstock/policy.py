@@ -57,9 +57,10 @@ class Policy(FluentStages, Rotatable, ManyCalls, Loadable):
             None (the default) takes every result as good.
         discard: Called with a result that is going to be thrown away, to close it; sync or async.
         observers: Callables that take every ``Event``.
+        telemetry: Whether calls are traced and measured while an OpenTelemetry SDK is set.
 
     Raises:
-        ConfigError: The name is empty or a hook is not callable.
+        ConfigError: The name is empty, a hook is not callable or ``telemetry`` is no bool.
     """
 
     __slots__ = ("_context", "_enter", "_pipeline", "_settings", "stages")
@@ -72,8 +73,10 @@ class Policy(FluentStages, Rotatable, ManyCalls, Loadable):
         classify_result: Literal["http"] | Callable[[Any], Answer] | None = None,
         discard: Callable[[Any], object] | None = None,
         observers: Iterable[Observer] = (),
+        telemetry: bool = True,
     ) -> None:
-        settings = Settings(name, classify, classify_result, discard, observers_of(observers))
+        told = observers_of(observers)
+        settings = Settings(name, classify, classify_result, discard, told, telemetry)
         self._setup(settings, (), context_of(settings))
 
     def _setup(

@@ -65,18 +65,21 @@ class StreamOperation:
 
     With its first item every call that it runs for is committed. That is one call, or one per
     policy where a fallback had another policy answer.
+
+    Attributes:
+        calls: Those, the outermost first.
     """
 
-    __slots__ = ("_calls", "_open", "operation_name")
+    __slots__ = ("_open", "calls", "operation_name")
 
     def __init__(self, open_source: Callable[..., Any], calls: tuple[Call, ...] = ()) -> None:
         self._open = open_source
-        self._calls = calls
+        self.calls = calls
         self.operation_name = name_of(open_source)
 
     def run_for(self, call: Call) -> StreamOperation:
         """Return an operation that runs for ``call`` too."""
-        return StreamOperation(self._open, (*self._calls, call))
+        return StreamOperation(self._open, (*self.calls, call))
 
     async def __call__(self, *args: Any, **kwargs: Any) -> None:
         """Open the source, and hand its items to the reader until it ends or is closed."""
@@ -103,7 +106,7 @@ class StreamOperation:
             await _Item(item)
 
     def _commit(self) -> None:
-        for call in self._calls:
+        for call in self.calls:
             call.committed = True
 
 

@@ -148,14 +148,8 @@ class Builder:
         return cast("PolicySettings | None", settings)
 
     def _assemble(self, name: str, settings: PolicySettings, stages: list[Any]) -> Policy:
-        given: dict[str, Any] = {
-            "classify": settings.classify,
-            "classify_result": settings.classify_result,
-            "discard": settings.discard,
-            "observers": settings.observers,
-            **self._settings,
-        }
-        policy = Policy(name, **given)
+        given = {word: getattr(settings, word) for word in SETTINGS.fields if word != "pipeline"}
+        policy = Policy(name, **{**given, **self._settings})
         for stage in stages:
             policy = policy.with_stage(stage)
         return policy

@@ -10,7 +10,7 @@ from penstock.config.block import Block
 from penstock.config.forms.base import Json, PythonObject, one_of
 from penstock.config.forms.failures import Several
 from penstock.config.plain import is_list
-from penstock.options import Options
+from penstock.options import Flag, Options
 
 __all__ = ["SETTINGS", "PolicySettings"]
 
@@ -27,6 +27,7 @@ class PolicySettings(Options):
             out, every result is good.
         discard: A function, sync or async, called with a result that is going to be thrown away.
         observers: Functions that take every event.
+        telemetry: `false` leaves its calls out of OpenTelemetry's traces and metrics.
     """
 
     stage: ClassVar[str] = "policy"
@@ -36,6 +37,7 @@ class PolicySettings(Options):
     classify_result: Any = None
     discard: Callable[..., Any] | None = None
     observers: Any = ()
+    telemetry: Flag = True
 
 
 class _Pipeline(PythonObject):

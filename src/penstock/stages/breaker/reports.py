@@ -67,8 +67,8 @@ class Reports:
 
     def _emit(self, event_type: type[Event], **facts: Any) -> None:
         context = self._context
-        if context is not None and context.notify is not None:
-            context.notify(event_type(policy=context.policy, at=clock.now(), **facts))
+        if context is not None and context.outside is not None:
+            context.outside(event_type(policy=context.policy, at=clock.now(), **facts))
 
     def _name(self, context: CallContext | None) -> str:
         return self._label or ("breaker" if context is None else context.policy)
