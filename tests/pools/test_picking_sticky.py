@@ -299,6 +299,32 @@ def test_nobody_serves_when_nobody_is_ready() -> None:
     assert [*answers, picker.pick("a", 0.0)] == [None] * 3
 
 
+def test_keys_that_came_before_follow_every_change() -> None:
+    """Their homes are remembered until somebody joins or a weight changes."""
+    ready, few = candidates(5), KEYS[:1000]
+    picker = picker_with(ready[:4])
+    homes(picker, few)
+
+    picker.add(ready[4])
+    joined, anew = homes(picker, few), homes(picker_with(candidates(5)), few)
+    ready[0].resource = Resource(None, "r0", weight=5)
+    picker.rated(ready[0])
+    weighed, heavy = homes(picker, few), homes(picker_with(ready), few)
+
+    assert joined == anew
+    assert weighed == heavy != joined
+
+
+def test_only_so_many_keys_are_remembered() -> None:
+    """A key for each of a million users does not stay."""
+    picker = picker_with(candidates(3))
+
+    for number in range(20_000):
+        picker.pick(f"user-{number}", 0.0)
+
+    assert 0 < len(picker._homes) <= 4096
+
+
 # The tree
 
 
@@ -311,7 +337,7 @@ def test_ids_that_differ_late_share_their_keys_too() -> None:
     tree.show(low, owners[0])
     tree.show(high, owners[1])
 
-    firsts = Counter(tree.first(key.encode().ljust(64)[:64]) for key in KEYS)
+    firsts = Counter(tree.first(key.encode().ljust(64)[:64]).candidate for key in KEYS)
     ready = Counter(tree.ready(key.encode().ljust(64)[:64]) for key in KEYS)
 
     assert firsts[owners[0]] == pytest.approx(5000, abs=250)

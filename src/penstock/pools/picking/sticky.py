@@ -7,7 +7,7 @@ from hashlib import blake2b
 from penstock.pools.candidate import Candidate
 from penstock.pools.picking.base import Picker
 from penstock.pools.picking.least_in_flight import LeastInFlight
-from penstock.pools.picking.tree import Leaf, Tree
+from penstock.pools.picking.tree import Leaf, Node, Tree
 
 __all__ = ["LOAD_FACTOR", "Sticky"]
 
@@ -19,6 +19,10 @@ LOAD_FACTOR = 1.25
 # time. Forgotten are those that are not ready, once they are this many times as many as the ready.
 _FORGET_AT = 8
 _FORGET_FROM = 64
+
+# Keys come again, and the way down a tree of ten thousand costs as much as the rest of a call. With
+# keys of ordinary length these are less than a megabyte.
+_MOST_REMEMBERED = 4096
 
 # Not the digest of the digest: with that the tree goes on below its first 32 branches.
 _SECOND = b"second"
@@ -36,12 +40,14 @@ class Sticky(Picker):
     to the least in flight, who is never overloaded.
     """
 
-    __slots__ = ("_any", "_leaves", "_load", "_ready", "_tree")
+    __slots__ = ("_any", "_homes", "_leaves", "_load", "_ready", "_tree")
 
     def __init__(self) -> None:
         self._any = LeastInFlight()
         self._tree = Tree()
         self._leaves: dict[str, Leaf] = {}
+        # Each key's first choice, ready or not, as the tree has it at present.
+        self._homes: dict[str, Node] = {}
         self._ready = 0
         self._load = 0
 
@@ -70,11 +76,11 @@ class Sticky(Picker):
             return self._any.pick(key, now)
         count, load = self._ready, self._load
         most = max(load + count, LOAD_FACTOR * load)
-        digest = blake2b(key.encode("utf-8", "surrogatepass")).digest()
-        candidate = self._tree.first(digest)
+        home = self._homes.get(key) or self._home_of(key)
+        candidate = home.candidate
         if candidate is not None and candidate.in_flight * count < most:
             return candidate
-        candidate = self._tree.ready(blake2b(_SECOND + digest).digest())
+        candidate = self._tree.ready(blake2b(_SECOND + _digest_of(key)).digest())
         if candidate is not None and candidate.in_flight * count < most:
             return candidate
         return self._any.pick(key, now)
@@ -95,6 +101,7 @@ class Sticky(Picker):
         leaf: Leaf = candidate.place
         if leaf.weight != candidate.weight:
             leaf.weight = candidate.weight
+            self._homes.clear()
             self._tree.weigh(leaf)
 
     def _leaf_for(self, candidate: Candidate) -> Leaf:
@@ -102,5 +109,16 @@ class Sticky(Picker):
             self._leaves = {name: leaf for name, leaf in self._leaves.items() if leaf.live}
             self._tree = Tree(self._leaves.values())
         leaf = self._leaves[candidate.id] = Leaf(candidate.id, candidate.weight)
+        self._homes.clear()
         self._tree.join(leaf)
         return leaf
+
+    def _home_of(self, key: str) -> Node:
+        if len(self._homes) >= _MOST_REMEMBERED:
+            self._homes.clear()
+        home = self._homes[key] = self._tree.first(_digest_of(key))
+        return home
+
+
+def _digest_of(key: str) -> bytes:
+    return blake2b(key.encode("utf-8", "surrogatepass")).digest()

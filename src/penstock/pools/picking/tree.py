@@ -87,14 +87,14 @@ class Tree:
             if leaf.candidate is not None:
                 self.show(leaf, leaf.candidate)
 
-    def first(self, digest: bytes) -> Candidate | None:
-        """Return whom a key prefers, None where that is not ready; the tree is not empty."""
+    def first(self, digest: bytes) -> Node:
+        """Return the leaf that a key prefers, ready or not; the tree is not empty."""
         node = self._root
         while True:
             for draw in memoryview(digest).cast("H"):
                 split = node.split
-                if split < 0 or not node.live:
-                    return node.candidate
+                if split < 0:
+                    return node
                 node = node.low if draw < split else node.high
             digest = blake2b(digest).digest()
 
