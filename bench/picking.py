@@ -26,10 +26,10 @@ _REPORTING = "most_remaining, each answer reports"
 _ABOUT = (
     "`pool.run` of a coroutine function that returns at once, in pools of four sizes in which "
     "every resource is ready and has been used before: what a call adds in each, in µs. *Sticky* "
-    "is asked for a thousand keys in turn, by views made beforehand. For *most_remaining* every "
-    "resource has reported the same large quota, so that each use changes who has most; in the row "
-    "below each call also reports what is left. Part of what large pools cost is the processor's "
-    "cache: the next resource's records are not in it."
+    "is asked for a thousand keys in turn, by views made beforehand, and remembers their first "
+    "choices. For *most_remaining* every resource has reported the same large quota, so that each "
+    "use changes who has most; in the row below each call also reports what is left. Part of what "
+    "large pools cost is the processor's cache: the next resource's records are not in it."
 )
 
 # The peer looks at every resource in every call: three milliseconds at 10,000.
