@@ -15,7 +15,7 @@ IDS = [
     *(f"W{number}" for number in range(1, 13)),
     *(f"D{number}" for number in range(1, 20)),
     *(f"C{number}" for number in range(14, 18)),
-    *(str(number) for number in (*range(1, 22), *range(26, 29))),
+    *(str(number) for number in (*range(1, 22), *range(25, 29))),
 ]
 
 

@@ -125,8 +125,15 @@ class Delivery:
                 elif isinstance(item, Lease):
                     _cancel(item)
                 else:
-                    for hook in self._hooks:
-                        hook(item)
+                    self._tell_of(item)
+
+    def _tell_of(self, change: Change) -> None:
+        if change.new == "disabled":
+            # The call goes on elsewhere: nobody would ever learn of the refusal.
+            what, why = change.resource, change.reason
+            _log.warning("pool '%s': resource %r is disabled: %s", self.options.name, what, why)
+        for hook in self._hooks:
+            hook(change)
 
     def _arm(self) -> None:
         at = self.machine.next_wake()
