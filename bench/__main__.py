@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help=f"one of {', '.join(BENCHMARKS)}; may be given again",
     )
-    parser.add_argument("--quick", action="store_true", help="half a minute; the figures are rough")
+    parser.add_argument("--quick", action="store_true", help="one minute; the figures are rough")
     parser.add_argument("--smoke", action="store_true", help="only see that everything runs")
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results as JSON")

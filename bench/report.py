@@ -18,7 +18,7 @@ hangs on them. To measure on yours, with nothing else running:
 
 ```console
 $ pip install -e ".[test,bench]"
-$ python -m bench            # about three minutes; --quick takes half of one, --write this page
+$ python -m bench            # about five minutes; --quick takes one, --write writes this page
 ```
 
 All contestants run in one process and in every round, in alternating order. Times are CPU time of
