@@ -41,7 +41,7 @@ class Gate(Protocol):
         ...
 
     def is_shut_for(self, call: Call) -> bool:
-        """Return True when nobody can serve this call before the end of a rest, if ever."""
+        """Return True when nobody can serve this call before the end of a rest or a probe."""
         ...
 
     def health_for(self, call: Call) -> Health:

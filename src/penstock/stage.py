@@ -83,7 +83,9 @@ def _behind(gate: Gate, call_next: Handler) -> Handler:
         return wait_and_run(call) if state.is_shut else call_next(call)
 
     async def wait_and_run(call: Call) -> Any:
-        await gate.wait_until_open(call)
+        # Of those that were let through together the first may be the only one that is served.
+        while gate.is_shut_for(call):
+            await gate.wait_until_open(call)
         return await call_next(call)
 
     return handler

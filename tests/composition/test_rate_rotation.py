@@ -158,7 +158,6 @@ async def test_displaced_attempts_keep_the_rate_together():
     assert operation.times == [*[0.0] * 5, *[1.0] * 5, *[5.0] * 5, *[6.0] * 5]
 
 
-@pytest.mark.xfail(reason="those who wait for a probe have paid, and start together after it")
 async def test_the_rate_holds_after_a_slow_probe():
     """Given a probe of five seconds, then whoever waited for it starts at the rate."""
     pool = _keys(1, cooldown=10)

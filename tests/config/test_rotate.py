@@ -389,7 +389,7 @@ SAID = {
     "{evn: ONE}": "unknown key 'evn' in 'resources' | did you mean 'env'?",
     "[gpu-0, {env: ONE, wieght: 3}]": "unknown key 'wieght' in 'resources' | "
     "did you mean 'weight'?",
-    "{env: ONE, weight: 0}": "'weight' must be a finite number above 0; got 0",
+    "{env: ONE, weight: 0}": "'weight' must be a finite number from 1e-06 to 1e+06; got 0",
     "{env: ONE, max_in_flight: 0}": "'max_in_flight' must be a whole number of at least 1; got 0",
     "{env: ONE, tags: eu}": "'tags' must be a list of texts that are not empty; got 'eu' | "
     "write it in brackets",

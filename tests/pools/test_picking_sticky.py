@@ -102,7 +102,7 @@ def test_keys_are_spread_by_weight() -> None:
 
 def test_a_weight_next_to_nothing_is_some() -> None:
     """It serves when nobody else is ready."""
-    ready = [*candidates(3), *candidates(1, weight=1e-12, start=3)]
+    ready = [*candidates(3), *candidates(1, weight=1e-6, start=3)]
     picker = picker_with(ready)
     for candidate in ready[:3]:
         picker.remove(candidate)

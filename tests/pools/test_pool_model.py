@@ -32,7 +32,7 @@ from penstock.stages.rotation.machine import RotationMachine
 from penstock.verdict import Verdict, VerdictKind
 from penstock.waitlist import Waiter, WaiterState
 
-READY, FULL, COOLING, DISABLED = Standing
+READY, FULL, PROBING, COOLING, DISABLED = Standing
 
 T = TypeVar("T")
 
@@ -152,7 +152,9 @@ class Model:
             return COOLING
         is_probing = spot.probe is not None and spot.probe.lease in self.uses
         at_cap = who.cap is not None and self.in_flight(who.id) >= who.cap
-        return FULL if at_cap or (spot.on_probation and is_probing) else READY
+        if at_cap:
+            return FULL
+        return PROBING if spot.on_probation and is_probing else READY
 
     def spots(self, lane: Lane, *standings: Standing) -> list[Spot]:
         """Return those of a lane that stand so."""
@@ -160,12 +162,12 @@ class Model:
         return [spot for spot in everybody if self.standing(spot) in (standings or Standing)]
 
     def is_shut(self, lane: Lane) -> bool:
-        """Say whether nobody can serve before a rest ends."""
+        """Say whether nobody can serve before a rest or a probe ends."""
         return not self.spots(lane, READY, FULL)
 
     def hope(self, lane: Lane) -> float:
         """Return when somebody may serve, ``inf`` for never."""
-        if not self.is_shut(lane):
+        if self.spots(lane, READY, FULL, PROBING):
             return 0.0
         return min((s.until or 0.0 for s in self.spots(lane, COOLING)), default=inf)
 
@@ -227,7 +229,7 @@ class Model:
     def cool(self, use: Use, now: float, seconds: float | None, *, is_soft: bool) -> None:
         """Send a use's resource and its group to rest."""
         mates = self.mates(use.spot)
-        able = self.spots(use.spot.lane, READY, FULL)
+        able = self.spots(use.spot.lane, READY, FULL, PROBING)
         if is_soft and len([s for s in able if s not in mates]) < self.options.min_ready:
             return
         for spot in mates:

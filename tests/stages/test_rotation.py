@@ -201,7 +201,7 @@ def test_a_probe_that_was_cancelled_goes_back() -> None:
 
     bench.fail(probe, VerdictKind.CANCELLED, now=31)
 
-    assert while_out == "full"
+    assert while_out == "probing"
     assert (bench.candidate().standing.value, bench.candidate().recovering) == ("ready", True)
     assert bench.candidate().member.counts.cancelled == 1
 

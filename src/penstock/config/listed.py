@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from penstock.config.problems import Mistake
-from penstock.options import Amount, Count, Name, Options
+from penstock.options import Count, Name, Options
+from penstock.pools.resource import WEIGHT
 
 __all__ = ["SOURCES", "ListedResource"]
 
@@ -38,7 +39,7 @@ class ListedResource(Options):
         split: What separates the values in the variable, or in each line of the file.
         id: The name of the resource; left out, resources are named by their place: `1`, `2`, ...
         max_in_flight: Most uses of each at once, from 1; null for no bound.
-        weight: Share of the calls where the pool picks by weight, above 0.
+        weight: Share of the calls where the pool picks by weight, from 1e-6 to 1e6.
         origins: The origins that a value may be sent to; null for any.
         tags: Free labels.
         group: Resources of one group share a quota and cool down together.
@@ -55,7 +56,7 @@ class ListedResource(Options):
     split: str | None = None
     id: Name | None = None
     max_in_flight: Count | None = None
-    weight: Amount = 1
+    weight: Annotated[float, WEIGHT] = 1
     origins: tuple[str, ...] | None = None
     tags: tuple[str, ...] = ()
     group: Name | None = None

@@ -22,6 +22,7 @@ class Standing(enum.Enum):
 
     READY = "ready"
     FULL = "full"
+    PROBING = "probing"
     COOLING = "cooling"
     DISABLED = "disabled"
 

@@ -15,6 +15,7 @@ from penstock.hooks import Hook
 from penstock.parking import Home, wake
 from penstock.pools.given import resources_of
 from penstock.pools.lease import Lease
+from penstock.pools.logbook import log_change
 from penstock.pools.machine import PoolMachine
 from penstock.pools.news import Change
 from penstock.pools.options import PoolOptions
@@ -128,10 +129,7 @@ class Delivery:
                     self._tell_of(item)
 
     def _tell_of(self, change: Change) -> None:
-        if change.new == "disabled":
-            # The call goes on elsewhere: nobody would ever learn of the refusal.
-            what, why = change.resource, change.reason
-            _log.warning("pool '%s': resource %r is disabled: %s", self.options.name, what, why)
+        log_change(self.options.name, change)
         for hook in self._hooks:
             hook(change)
 

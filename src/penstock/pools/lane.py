@@ -73,8 +73,13 @@ class Lane:
 
     @property
     def is_shut(self) -> bool:
-        """True when nobody can serve before the end of a rest, if ever."""
+        """True when nobody can serve before the end of a rest or of a probe, if ever."""
         return not (self.counts[Standing.READY] or self.counts[Standing.FULL])
+
+    @property
+    def may_open_now(self) -> bool:
+        """True when somebody serves, or may any moment: at the end of a use or of a probe."""
+        return bool(self.counts[Standing.PROBING]) or not self.is_shut
 
     @property
     def is_idle(self) -> bool:
@@ -113,12 +118,12 @@ class Lane:
 
     def hope(self) -> float | None:
         """Return the monotonic second from which somebody may serve; None when nobody ever will."""
-        return self.next_return() if self.is_shut else 0.0
+        return 0.0 if self.may_open_now else self.next_return()
 
     def health(self, now: float) -> Health:
         """Return what the stages further out are told; changes nothing, and may in any thread."""
         ready, total = self.counts[Standing.READY], len(self.candidates)
-        at = self._first_return() if self.is_shut else now
+        at = now if self.may_open_now else self._first_return()
         wait = None if at is None else max(0.0, at - now)
         return Health(ready, total, wait, "ready" if ready else self.why_not(now))
 
@@ -139,6 +144,8 @@ class Lane:
             parts.append(f"{counts[Standing.COOLING]} cooling down ({back})")
         if counts[Standing.FULL]:
             parts.append(f"{counts[Standing.FULL]} in use")
+        if counts[Standing.PROBING]:
+            parts.append(f"{counts[Standing.PROBING]} being tried after a rest")
         if counts[Standing.DISABLED]:
             parts.append(f"{counts[Standing.DISABLED]} disabled")
         return ", ".join(parts)

@@ -17,7 +17,7 @@ __all__ = ["Lanes", "News"]
 
 News = Waiter | Lease | Change
 
-READY, FULL, COOLING, DISABLED = Standing
+READY, FULL, PROBING, COOLING, DISABLED = Standing
 
 # Models, regions, tenants: a pool that is told apart by more than this is told apart by something
 # that never repeats, and must not grow for ever. Lanes in which nothing is going on are dropped.
@@ -35,7 +35,7 @@ class Lanes:
         lanes: By dimension.
         main: The lane of calls without a dimension.
         serial: Number of the latest lease.
-        is_shut: True while some lane can serve nobody before the end of a rest.
+        is_shut: True while some lane can serve nobody before the end of a rest or of a probe.
         news: What has to be told, in order: a waiter that was served (``held`` is its lease) or
             taken out in vain, a lease whose attempt must be cancelled, a change of standing.
             Whoever calls takes it from here.
@@ -99,7 +99,7 @@ class Lanes:
             return COOLING
         if member.cap is not None and member.in_flight >= member.cap:
             return FULL
-        return FULL if candidate.recovering and candidate.probe is not None else READY
+        return PROBING if candidate.recovering and candidate.probe is not None else READY
 
     def _refresh_all(self, member: Member, now: float) -> None:
         candidates = member.candidates

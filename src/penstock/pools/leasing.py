@@ -26,8 +26,9 @@ __all__ = ["Leasing"]
 
 _log = logging.getLogger("penstock")
 
-# A timeout that set the deadline ends the call at that very moment, with its own error.
-_AFTER_DEADLINE = 0.001
+# A call that has found no resource by its deadline was refused; it did not take too long. So the
+# pool speaks a moment before the timeout, which a breaker further out would count as a failure.
+_BEFORE_DEADLINE = 0.001
 
 _SECONDS = Number(unit="s")
 _AMOUNT = Number()
@@ -115,15 +116,28 @@ class Leasing(Delivery):
         left = _checked("report", "remaining", _AMOUNT, remaining)
         if resets_in is not None:
             resets_in = _checked("report", "resets_in", _SECONDS, resets_in)
+            # The service's word, as a hint is.
+            resets_in = min(resets_in, self.options.max_cooldown)
         self._at_home(lambda: self.machine.report(lease, clock.now(), left, resets_in))
 
     def health(self) -> Health:
-        """Return how many resources are ready, and when the first one will be."""
-        return self._health(self.machine.main)
+        """Return how many resources are ready, and when the first one will be.
+
+        Where health is kept apart by a dimension, that of the dimension which fares worst.
+        """
+        lanes = [*self.machine.lanes.values()]
+        return min(map(self._health, lanes), key=lambda health: health.ready)
 
     def health_for(self, call: Call) -> Health:
         """Return the same for the dimension of a call."""
         return self._health(self.lane_of(call))
+
+    def is_shut_for(self, call: Call) -> bool:
+        """Return True when nobody can serve a call before the end of a rest or a probe, if ever."""
+        lane = self.lane_of(call)
+        self.machine.expire(lane, clock.now())
+        self.deliver()
+        return lane.is_shut
 
     def _health(self, lane: Lane) -> Health:
         now = clock.now()
@@ -136,7 +150,7 @@ class Leasing(Delivery):
         self.move_in()
         machine, lane, now = self.machine, self.lane_of(call), clock.now()
         limit = self._limit(call, lane, now, max_wait)
-        what = "cooldown" if lane.is_shut else "queue"
+        what = "queue" if lane.may_open_now else "cooldown"
         waiter = machine.park(lane, limit, key=call.key, priority=call.priority, takes=takes)
         self._arm()
         try:
@@ -156,28 +170,29 @@ class Leasing(Delivery):
     def _limit(self, call: Call, lane: Lane, now: float, max_wait: float | None) -> float:
         limit = inf if max_wait is None else now + max_wait
         if call.deadline is not None:
-            limit = min(limit, call.deadline)
+            limit = min(limit, call.deadline - _BEFORE_DEADLINE)
         hope, most = lane.hope(), self.options.max_queue
         if hope is None:
             raise self.refuse(call, lane, _never(lane))
         if limit == inf or max_wait == 0:
-            raise self.refuse(call, lane, "all_cooling" if lane.is_shut else "all_full")
+            raise self.refuse(call, lane, "all_full" if lane.may_open_now else "all_cooling")
         if max(hope, now) >= limit:
             raise self.refuse(call, lane, "deadline")
         if most is not None and self.machine.queued >= most:
             raise self.refuse(call, lane, "queue_full")
-        return limit + _AFTER_DEADLINE if limit == call.deadline else limit
+        return limit
 
     def refuse(self, call: Call, lane: Lane, case: str) -> NoResourceError:
         """Return the error that says why nobody serves the call."""
         now = clock.now()
-        hope = lane.hope() if lane.is_shut else None
+        hope = None if lane.may_open_now else lane.hope()
         back = None if hope is None else max(0.0, hope - now)
         call.emit(CallRejected, stage="rotation", error_type="NoResourceError", retry_after=back)
         why = _WHY.get(case, "")
+        pool, policy = self.options.name, call.context.policy
+        who = f"pool '{pool}'" if pool == policy else f"policy '{policy}', pool '{pool}'"
         return NoResourceError(
-            f"policy '{call.context.policy}': no resource of pool '{self.options.name}' is ready"
-            f"{why}: {lane.why_not(now)}",
+            f"{who}: no resource is ready{why}: {lane.why_not(now)}",
             retry_after=back,
             case=case,
         )

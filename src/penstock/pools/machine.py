@@ -11,6 +11,8 @@ from penstock.pools.roster import Roster
 
 __all__ = ["PoolMachine"]
 
+_ABLE = (Standing.READY, Standing.FULL, Standing.PROBING)
+
 
 class PoolMachine(Roster):
     """A pool's resources, their health and their leases. Pure: ``now`` is an argument.
@@ -92,8 +94,8 @@ class PoolMachine(Roster):
 
     def _can_spare(self, mates: list[Candidate]) -> bool:
         counts: dict[Standing, int] = mates[0].lane.counts
-        able = counts[Standing.READY] + counts[Standing.FULL]
-        serving = sum(mate.standing in (Standing.READY, Standing.FULL) for mate in mates)
+        able = sum(counts[standing] for standing in _ABLE)
+        serving = sum(mate.standing in _ABLE for mate in mates)
         return able - serving >= self._options.min_ready
 
     def _cool(

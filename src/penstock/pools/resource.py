@@ -9,9 +9,12 @@ from penstock.errors import ConfigError, PolicyError
 from penstock.options import Number, Rule, Whole
 from penstock.pools.origins import ALLOWED_ORIGIN, origin_of, read_origin
 
-__all__ = ["Resource", "harmless", "is_resource"]
+__all__ = ["WEIGHT", "Resource", "harmless", "is_resource"]
 
 T = TypeVar("T")
+
+# Wide enough for any share, and no sum or quotient of them leaves what a float can hold.
+WEIGHT = Number(minimum=1e-6, maximum=1e6)
 
 _FIELDS = frozenset(("group", "id", "max_in_flight", "origins", "tags", "value", "weight"))
 
@@ -28,7 +31,7 @@ class Resource(Generic[T]):
             pool name it by its place: ``"1"``, ``"2"``, ... It is never made from the value: the
             hash of a key tells something of the key.
         max_in_flight: Most uses at once, from 1; None for no bound.
-        weight: Share of the calls where the pool picks by weight, above 0.
+        weight: Share of the calls where the pool picks by weight, from 1e-6 to 1e6.
         origins: Where the value may be sent, each as ``"scheme://host"`` or
             ``"scheme://host:port"``; None for anywhere.
         tags: Free labels.
@@ -62,7 +65,7 @@ class Resource(Generic[T]):
         put(self, "value", value)
         put(self, "id", None if id is None else _text("id", id))
         put(self, "max_in_flight", _ruled("max_in_flight", Whole(), max_in_flight, optional=True))
-        put(self, "weight", _ruled("weight", Number(exclusive=True), weight))
+        put(self, "weight", _ruled("weight", WEIGHT, weight))
         put(self, "origins", None if origins is None else _origins(origins))
         put(self, "tags", tuple(_text("tags", tag) for tag in _items("tags", tags)))
         put(self, "group", None if group is None else _text("group", group))

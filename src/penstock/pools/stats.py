@@ -18,7 +18,7 @@ class ResourceStats:
 
     Attributes:
         id: The resource's id.
-        standing: ``ready``, ``full``, ``cooling`` or ``disabled``.
+        standing: ``ready``, ``full``, ``probing``, ``cooling`` or ``disabled``.
         in_flight: Uses under way.
         uses: Leases handed out.
         successes: Uses that ended well.
@@ -47,7 +47,7 @@ class PoolStats:
 
     Attributes:
         total: Resources in the pool.
-        by_standing: Resources by ``ready``, ``full``, ``cooling`` and ``disabled``; all four.
+        by_standing: Resources by ``ready``, ``full``, ``probing``, ``cooling`` and ``disabled``.
         in_flight: Uses under way, those of removed resources not included.
         waiting: Calls that wait for a resource.
         uses: Leases handed out.
@@ -136,8 +136,9 @@ def _standing(candidates: list[Candidate], member: Member, now: float) -> str:
         return "disabled"
     if any(c.cooling_until is not None and c.cooling_until > now for c in candidates):
         return "cooling"
-    full = member.cap is not None and member.in_flight >= member.cap
-    return "full" if full else "ready"
+    if member.cap is not None and member.in_flight >= member.cap:
+        return "full"
+    return "probing" if any(c.probe is not None for c in candidates) else "ready"
 
 
 def _stats_of(member: Member, now: float) -> ResourceStats:

@@ -51,12 +51,10 @@ class Rotation:
     async def __call__(self, call: Call, call_next: Handler, /) -> Any:
         """Run the operation on a resource that is ready."""
         pool, home = self.pool, self.home
-        # Naming the loop spares Python 3.11 a costly look for the running one. With no task of it
-        # the home is another loop, which may have stopped without being closed.
+        # With no task of its own loop the home is another one, which may have stopped unclosed.
         task = current_task(home.loop) if get_ident() == home.thread else None
         if task is None:
-            pool.move_in()
-            task = current_task()
+            task = self._move_in()
         lane = self.state.main if pool.options.dimension is None else pool.lane_of(call)
         lease = self.state.take(lane, call.context.overrides.key, clock.now())
         if self.state.news:
@@ -99,7 +97,7 @@ class Rotation:
 
     def is_shut_for(self, call: Call) -> bool:
         """Return True when nobody can serve this call before the end of a rest, if ever."""
-        return self.state.is_shut and self.pool.health_for(call).earliest_ready_in != 0.0
+        return self.state.is_shut and self.pool.is_shut_for(call)
 
     def health_for(self, call: Call) -> Health:
         """Return whether and when this call can be served."""
@@ -123,6 +121,10 @@ class Rotation:
         cut_off = call.expiring and isinstance(failure, asyncio.CancelledError)
         verdict = _TIMED_OUT if cut_off else call.judge(failure)
         self._machine.fail(lease, failure, verdict, clock.now())
+
+    def _move_in(self) -> asyncio.Task[Any] | None:
+        self.pool.move_in()
+        return current_task()
 
     def _is_displaced(self, lease: Lease, failure: BaseException) -> bool:
         if not (lease.is_cancelled and isinstance(failure, asyncio.CancelledError)):
