@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import takewhile
 from typing import Any, cast
 
@@ -21,7 +21,7 @@ from penstock.edges import (
 )
 from penstock.errors import ConfigError
 from penstock.events import Observer
-from penstock.observe import Notifier, observe_attempt, observe_call, observe_pool
+from penstock.observe import OBSERVING, Frames, Notifier, observe_pool
 from penstock.order import warn_about_order
 from penstock.stage import Handler, Stage, compose, name_of
 from penstock.stages.timeout import OverrideTimeout
@@ -120,9 +120,12 @@ def bind(settings: Settings, stages: Sequence[Stage]) -> Pipeline:
     rotation = gate_of(stages)
     if rotation is not None:
         _watch(rotation.pool, settings)
-    plain, limited = _ends(settings, stages, observed=bool(settings.observers))
+    plain, limited = _ends(settings, stages, OBSERVING if settings.observers else None)
     if settings.telemetry:
-        plain, limited = _switched(settings, stages, plain, limited)
+        # Nested when the first call is traced, with the frames that telemetry wants.
+        ends = cache(partial(_ends, settings, stages))
+        plain = switching(plain, lambda frames: ends(frames)[0])
+        limited = switching(limited, lambda frames: ends(frames)[1])
     if settings.classify_result is not None:
         # Outside of the events: a call that ends with a refused result has failed.
         plain, limited = unwrapping(plain), unwrapping(limited)
@@ -130,17 +133,6 @@ def bind(settings: Settings, stages: Sequence[Stage]) -> Pipeline:
     if settings.telemetry:
         LIVE.add(pipeline)
     return pipeline
-
-
-def _switched(
-    settings: Settings, stages: Sequence[Stage], plain: Handler, limited: Handler
-) -> tuple[Handler, Handler]:
-    # What tells of every event is nested when the first call is traced, if it is not there already.
-    @cache
-    def observed() -> tuple[Handler, Handler]:
-        return (plain, limited) if settings.observers else _ends(settings, stages, observed=True)
-
-    return switching(plain, lambda: observed()[0]), switching(limited, lambda: observed()[1])
 
 
 def _watch(pool: Any, settings: Settings) -> None:
@@ -151,18 +143,18 @@ def _watch(pool: Any, settings: Settings) -> None:
 
 
 def _ends(
-    settings: Settings, stages: Sequence[Stage], *, observed: bool
+    settings: Settings, stages: Sequence[Stage], frames: Frames | None
 ) -> tuple[Handler, Handler]:
     """Nest the stages for calls without and with a time limit of their own."""
     rotation = gate_of(stages)
     innermost = start if rotation is None else starting_with(rotation.options.inject)
     if settings.classify_result is not None:
         innermost = judging(result_classifier(settings.classify_result), innermost)
-    if observed:
-        innermost = observe_attempt(innermost)
+    if frames is not None:
+        innermost = frames.attempt(innermost)
     plain = _nest(stages, innermost, rotation)
     limited = compose((OverrideTimeout(),), plain)
-    return (observe_call(plain), observe_call(limited)) if observed else (plain, limited)
+    return (plain, limited) if frames is None else (frames.call(plain), frames.call(limited))
 
 
 def _nest(stages: Sequence[Stage], innermost: Handler, rotation: Any) -> Handler:

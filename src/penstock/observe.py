@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from penstock import clock
 from penstock.call import Call, RefusedResult
@@ -23,9 +23,24 @@ from penstock.operation import name_of, returns_awaitable
 from penstock.stage import Handler
 from penstock.verdict import VerdictKind
 
-__all__ = ["Notifier", "observe_attempt", "observe_call", "observe_pool"]
+__all__ = [
+    "OBSERVING",
+    "Frames",
+    "Notifier",
+    "kind_of",
+    "observe_pool",
+    "outcome_of",
+    "type_name",
+]
 
 _log = logging.getLogger("penstock")
+
+
+class Frames(NamedTuple):
+    """What is wrapped round the pipeline, and round the operation, so that somebody is told."""
+
+    call: Callable[[Handler], Handler]
+    attempt: Callable[[Handler], Handler]
 
 
 class Notifier:
@@ -83,7 +98,7 @@ def observe_pool(pool: Any, policy: str, notify: Callable[[Event], None]) -> Non
     pool.watch(tell)
 
 
-def observe_call(call_next: Handler) -> Handler:
+def _observe_call(call_next: Handler) -> Handler:
     """Wrap the whole pipeline with ``CallStarted`` and ``CallEnded``."""
 
     async def observed(call: Call) -> Any:
@@ -100,17 +115,17 @@ def observe_call(call_next: Handler) -> Handler:
             call.emit(
                 CallEnded,
                 operation=operation,
-                outcome=_outcome(error),
+                outcome=outcome_of(error),
                 duration=clock.now() - began,
                 attempts=call.starts,
-                error_type=_type_name(error),
+                error_type=type_name(error),
             )
             del error
 
     return observed
 
 
-def observe_attempt(call_next: Handler) -> Handler:
+def _observe_attempt(call_next: Handler) -> Handler:
     """Wrap the operation with ``AttemptStarted`` and ``AttemptEnded``."""
 
     async def observed(call: Call) -> Any:
@@ -123,7 +138,7 @@ def observe_attempt(call_next: Handler) -> Handler:
         try:
             return await call_next(call)
         except BaseException as error:
-            kind, error_type = _kind_of(call, error), _type_name(error)
+            kind, error_type = kind_of(call, error), type_name(error)
             raise
         finally:
             call.emit(
@@ -137,7 +152,11 @@ def observe_attempt(call_next: Handler) -> Handler:
     return observed
 
 
-def _kind_of(call: Call, error: BaseException) -> VerdictKind:
+OBSERVING = Frames(_observe_call, _observe_attempt)
+
+
+def kind_of(call: Call, error: BaseException) -> VerdictKind:
+    """Return what an attempt's end meant."""
     # The operation is cut off by a cancel; that it comes from the policy's timeout is known further
     # out, and here because the call carries it.
     if call.expiring and isinstance(error, asyncio.CancelledError):
@@ -145,12 +164,14 @@ def _kind_of(call: Call, error: BaseException) -> VerdictKind:
     return call.judge(error).kind
 
 
-def _type_name(error: BaseException | None) -> str | None:
+def type_name(error: BaseException | None) -> str | None:
+    """Return an error's class name, for events."""
     # A refused result is a failure, and nobody gets to see an error.
     return None if error is None or isinstance(error, RefusedResult) else type(error).__name__
 
 
-def _outcome(error: BaseException | None) -> str:
+def outcome_of(error: BaseException | None) -> str:
+    """Return the word for how a call has ended."""
     match error:
         case None:
             return "success"

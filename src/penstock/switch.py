@@ -14,10 +14,13 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from penstock.call import Call
 from penstock.events import Event
-from penstock.observe import observe_pool
+from penstock.observe import Frames, observe_pool
 from penstock.stage import Handler
 
-__all__ = ["LIVE", "switching", "telling", "watch_pool"]
+__all__ = ["LIVE", "Nest", "switching", "telling", "watch_pool"]
+
+# Makes a pipeline with these frames; always the same one for the same frames.
+Nest = Callable[[Frames], Handler]
 
 _log = logging.getLogger("penstock")
 
@@ -40,7 +43,7 @@ class _Telemetry:
 
     is_on: Callable[[], bool]
     tell: Callable[[Event], None]
-    traced: Callable[[Call, Handler, Callable[[], Handler]], Coroutine[Any, Any, Any]]
+    traced: Callable[[Call, Handler, Nest], Coroutine[Any, Any, Any]]
 
     def __init__(self) -> None:
         self.is_on = self._load
@@ -66,17 +69,17 @@ def _never() -> bool:
 _telemetry = _Telemetry()
 
 
-def switching(plain: Handler, observed: Callable[[], Handler]) -> Handler:
+def switching(plain: Handler, nest: Nest) -> Handler:
     """Return a pipeline that is traced while an OpenTelemetry provider is set.
 
     Args:
         plain: The pipeline as it is without.
-        observed: Makes the one that tells of every event.
+        nest: Makes one with frames of telemetry's.
     """
 
     def handler(call: Call) -> Coroutine[Any, Any, Any]:
         if _API in _modules and _telemetry.is_on():
-            return _telemetry.traced(call, plain, observed)
+            return _telemetry.traced(call, plain, nest)
         return plain(call)
 
     return handler

@@ -16,6 +16,9 @@ How a part plugs in:
   current, which is that of the call where a call has caused them.
 - ``penstock.switch.LIVE`` holds, weakly, the ``Pipeline`` (``policy``, ``stages``) of every policy
   in use: what observable gauges look at. ``list()`` it first; another thread may add to it.
+- ``tracing.py`` runs a call: sampled out and with no sink it is the plain pipeline; with spans alone
+  no event is built (``frames.py``); else the observed pipeline, with the ``Recorder`` in front of the
+  policy's own observers.
 - What a sink raises is reported once, by ``faults.py``, and changes nothing for the call.
 """
 

@@ -44,10 +44,7 @@ class Recorder:
     def __call__(self, event: Event) -> None:
         """Record an event; never raises what telemetry raised."""
         if self._spans is not None:
-            try:
-                self._spans.record(event)
-            except Exception as error:  # noqa: BLE001 - telemetry changes nothing for the call
-                report("span", error)
+            self._spans(event)
         for sink in self._sinks:
             sink_event(sink, event, self)
         if self._then is not None:

@@ -5,13 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, Status, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace import (
+    Span,
+    SpanKind,
+    Status,
+    StatusCode,
+    Tracer,
+    set_span_in_context,
+)
 
 from penstock.call import Call
 from penstock.events import AttemptEnded, AttemptStarted, CallEnded, Event, WaitEnded
 from penstock.streaming import StreamOperation
 from penstock.telemetry import names
 from penstock.telemetry.currency import enter, leave
+from penstock.telemetry.faults import report
 from penstock.verdict import VerdictKind
 
 __all__ = ["CallSpans", "Moments"]
@@ -19,9 +27,7 @@ __all__ = ["CallSpans", "Moments"]
 # Without a description: the text of an error may hold keys.
 _ERROR = Status(StatusCode.ERROR)
 
-# Neither went wrong.
-_NO_ERRORS = ("success", "cancelled")
-_NO_FAILURES = (VerdictKind.OK, VerdictKind.CANCELLED)
+_INTERNAL = SpanKind.INTERNAL
 
 
 class Moments:
@@ -43,7 +49,7 @@ class Moments:
 
 
 class CallSpans:
-    """Records the events of one call as spans.
+    """Records what happens in one call as spans; none of its methods raises.
 
     Args:
         call: The call.
@@ -56,13 +62,13 @@ class CallSpans:
     __slots__ = (
         "_attempt",
         "_call",
-        "_context",
         "_is_current",
         "_moments",
         "_span",
         "_token",
         "_tracer",
         "_waits",
+        "context",
     )
 
     def __init__(
@@ -71,7 +77,7 @@ class CallSpans:
         self._call = call
         self._tracer = tracer
         self._span = span
-        self._context = context
+        self.context = context
         self._moments = moments
         # The reader of a stream runs in the same context, between two items.
         self._is_current = not isinstance(call.fn, StreamOperation)
@@ -79,75 +85,86 @@ class CallSpans:
         self._token: Any = None
         self._waits: dict[str, Any] = {}
 
-    def record(self, event: Event) -> None:
+    def __call__(self, event: Event) -> None:
         """Record an event, if it is one that spans tell of."""
         match event:
-            case AttemptStarted():
-                self._start_attempt(event)
-            case AttemptEnded():
-                self._end_attempt(event)
             case WaitEnded():
-                self._add_wait(event)
+                name = names.WAIT + event.stage
+                self._waits[name] = self._waits.get(name, 0.0) + event.seconds
+            case AttemptStarted():
+                self.start_attempt(event.at, event.attempt, event.resource)
+            case AttemptEnded():
+                self.end_attempt(event.at, event.verdict, event.error_type)
             case CallEnded():
-                self._end(event)
+                self.end(event.at, event.outcome, event.error_type, event.attempts)
             case _:
                 # A decision: log events tell of those.
                 pass
 
-    def _start_attempt(self, event: AttemptStarted) -> None:
+    def start_attempt(self, at: float, number: int, resource: str | None) -> None:
+        """Begin an attempt, and take what was waited for it."""
         facts, self._waits = self._waits, {}
-        facts[names.ATTEMPT_NUMBER] = event.attempt
-        if event.resource is not None:
-            facts[names.RESOURCE] = event.resource
-        began = self._moments.at(event.at)
-        span = self._tracer.start_span(
-            names.ATTEMPT_SPAN, self._context, attributes=facts, start_time=began
-        )
-        self._attempt = span
-        if self._is_current:
-            self._token = enter(set_span_in_context(span, self._context))
+        facts[names.ATTEMPT_NUMBER] = number
+        if resource is not None:
+            facts[names.RESOURCE] = resource
+        try:
+            span = self._tracer.start_span(
+                names.ATTEMPT_SPAN, self.context, _INTERNAL, facts, None, self._moments.at(at)
+            )
+            self._attempt = span
+            if self._is_current:
+                self._token = enter(set_span_in_context(span, self.context))
+        except Exception as error:  # noqa: BLE001 - telemetry changes nothing for the call
+            report("span", error)
 
-    def _end_attempt(self, event: AttemptEnded) -> None:
+    def end_attempt(self, at: float, verdict: VerdictKind, error_type: str | None) -> None:
+        """End the attempt under way."""
         token, self._token = self._token, None
         if token is not None:
             leave(token)
         span, self._attempt = self._attempt, None
         if span is None:
             return
-        facts: dict[str, Any] = {names.VERDICT: event.verdict.value}
-        if event.verdict not in _NO_FAILURES:
-            facts[names.ERROR_TYPE] = _error_type_of(event)
-            span.set_status(_ERROR)
-        elif self._is_displaced(event):
+        facts: dict[str, Any] = {names.VERDICT: verdict.value}
+        failed = verdict is not VerdictKind.OK and verdict is not VerdictKind.CANCELLED
+        if failed:
+            facts[names.ERROR_TYPE] = _error_type_of(verdict, error_type)
+        elif verdict is VerdictKind.CANCELLED and _is_displaced(self._call):
             facts[names.DISPLACED] = True
-        span.set_attributes(facts)
-        span.end(self._moments.at(event.at))
+        self._end_span(span, at, facts, failed=failed)
 
-    def _is_displaced(self, event: AttemptEnded) -> bool:
-        lease = self._call.lease
-        return event.verdict is VerdictKind.CANCELLED and lease is not None and lease.is_cancelled
+    def end(self, at: float, outcome: str, error_type: str | None, attempts: int) -> None:
+        """End the call."""
+        facts = self._waits
+        facts[names.ATTEMPTS] = attempts
+        facts[names.OUTCOME] = outcome
+        # A cancelled call did not go wrong either.
+        failed = outcome not in {"success", "cancelled"}
+        if failed:
+            facts[names.ERROR_TYPE] = error_type or _word_of(self._call)
+        self._end_span(self._span, at, facts, failed=failed)
 
-    def _add_wait(self, event: WaitEnded) -> None:
-        name = names.WAIT + event.stage
-        self._waits[name] = self._waits.get(name, 0.0) + event.seconds
-
-    def _end(self, event: CallEnded) -> None:
-        span, facts = self._span, self._waits
-        facts[names.ATTEMPTS] = event.attempts
-        facts[names.OUTCOME] = event.outcome
-        if event.outcome not in _NO_ERRORS:
-            facts[names.ERROR_TYPE] = event.error_type or _word_of(self._call)
-            span.set_status(_ERROR)
-        span.set_attributes(facts)
-        span.end(self._moments.at(event.at))
+    def _end_span(self, span: Span, at: float, facts: dict[str, Any], *, failed: bool) -> None:
+        try:
+            if failed:
+                span.set_status(_ERROR)
+            span.set_attributes(facts)
+            span.end(self._moments.at(at))
+        except Exception as error:  # noqa: BLE001 - telemetry changes nothing for the call
+            report("span", error)
 
 
-def _error_type_of(event: AttemptEnded) -> str:
+def _error_type_of(verdict: VerdictKind, error_type: str | None) -> str:
     # What cut it off was a cancel; what it means is known from the verdict.
-    if event.verdict is VerdictKind.TIMEOUT and event.error_type == "CancelledError":
+    if verdict is VerdictKind.TIMEOUT and error_type == "CancelledError":
         return "CallTimeoutError"
     # A refused result is a failure without an error.
-    return event.error_type or event.verdict.value
+    return error_type or verdict.value
+
+
+def _is_displaced(call: Call) -> bool:
+    lease = call.lease
+    return lease is not None and lease.is_cancelled
 
 
 def _word_of(call: Call) -> str:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import time_ns
-from typing import Any, NamedTuple
+from typing import Any
 
 from opentelemetry import context as _context
 from opentelemetry.context import Context
-from opentelemetry.trace import set_span_in_context
+from opentelemetry.trace import SpanKind, Tracer, set_span_in_context
 
 from penstock import clock
 from penstock.call import Call
 from penstock.events import Event
+from penstock.observe import OBSERVING
 from penstock.stage import Handler
 from penstock.streaming import StreamOperation
+from penstock.switch import Nest
 from penstock.telemetry import names
 from penstock.telemetry.currency import enter, leave
 from penstock.telemetry.faults import report
-from penstock.telemetry.plan import Plan, current_plan
+from penstock.telemetry.frames import SPANNING
+from penstock.telemetry.plan import current_plan
 from penstock.telemetry.recorder import Recorder, sink_event
 from penstock.telemetry.spans import CallSpans, Moments
 
@@ -26,33 +28,31 @@ __all__ = ["tell", "traced"]
 
 _SUPPRESSED = _context._SUPPRESS_INSTRUMENTATION_KEY  # noqa: SLF001 - instrumentations share it
 
-
-class _Beginning(NamedTuple):
-    context: Context
-    recorder: Recorder | None
+_INTERNAL = SpanKind.INTERNAL
 
 
-async def traced(call: Call, plain: Handler, observed: Callable[[], Handler]) -> Any:
-    """Run a call with its span, and record its events where anybody keeps them.
+async def traced(call: Call, plain: Handler, nest: Nest) -> Any:
+    """Run a call with its span, and record what happens in it where anybody keeps that.
 
     Args:
         call: The call.
         plain: The pipeline as it is without telemetry.
-        observed: Makes the one that tells of every event.
+        nest: Makes one with other frames.
     """
-    beginning = _begin(call)
-    if beginning is None:
-        return await plain(call)
+    context, recorder = _begin(call)
     # A stream's reader runs in the same context, between two items.
-    token = None if isinstance(call.fn, StreamOperation) else enter(beginning.context)
+    token = None
+    if context is not None and not isinstance(call.fn, StreamOperation):
+        token = enter(context)
     try:
-        if beginning.recorder is None:
+        if recorder is None:
             return await plain(call)
-        call.notify = beginning.recorder
-        return await observed()(call)
+        call.notify = recorder
+        frames = OBSERVING if type(recorder) is Recorder else SPANNING
+        return await nest(frames)(call)
     finally:
         # The recorder refers to the call: together they would be a cycle.
-        call.notify = call.context.notify
+        recorder, call.notify = None, call.context.notify
         if token is not None:
             leave(token)
 
@@ -68,47 +68,47 @@ def tell(event: Event) -> None:
         sink_event(sink, event, None)
 
 
-def _begin(call: Call) -> _Beginning | None:
+def _begin(call: Call) -> tuple[Context | None, Recorder | CallSpans | None]:
+    """Return the context of the call's span, and what records what happens in the call.
+
+    None is recorded where the span is sampled out and nobody else listens, and there is no context
+    where telemetry is suppressed, or broken.
+    """
     try:
         outer = _outer_context(call)
+        if outer.get(_SUPPRESSED):
+            return None, None
         plan = current_plan()
+        operation = call.operation
     except Exception as error:  # noqa: BLE001 - telemetry changes nothing for the call
         report("provider", error)
-        return None
-    if outer.get(_SUPPRESSED):
-        return None
-    operation = call.operation
-    context, spans = _start_span(call, operation, plan, outer)
-    if spans is None and not plan.sinks:
-        return _Beginning(context, None)
-    return _Beginning(context, Recorder(call, operation, context, spans, plan.sinks))
+        return None, None
+    context, spans = outer, None
+    if plan.tracer is not None:
+        try:
+            context, spans = _start_span(call, operation, plan.tracer, outer)
+        except Exception as error:  # noqa: BLE001 - as above
+            report("span", error)
+    if not plan.sinks and (spans is None or call.notify is None):
+        return context, spans
+    return context, Recorder(call, operation, context, spans, plan.sinks)
 
 
 def _start_span(
-    call: Call, operation: str, plan: Plan, outer: Context
+    call: Call, operation: str, tracer: Tracer, outer: Context
 ) -> tuple[Context, CallSpans | None]:
-    if plan.tracer is None:
-        return outer, None
-    policy = call.context.policy
+    policy, overrides = call.context.policy, call.context.overrides
     facts = {names.POLICY: policy, names.OPERATION: operation}
-    overrides = call.context.overrides
     if overrides.request_id is not None:
         facts[names.REQUEST_ID] = overrides.request_id
-    for tag, value in overrides.tags.items():
-        facts[names.TAG + tag] = value
-    epoch = time_ns()
-    try:
-        span = plan.tracer.start_span(
-            f"{policy} {operation}", outer, attributes=facts, start_time=epoch
-        )
-        context = set_span_in_context(span, outer)
-        if not span.is_recording():
-            return context, None
-    except Exception as error:  # noqa: BLE001 - telemetry changes nothing for the call
-        report("span", error)
-        return outer, None
-    moments = Moments(epoch, clock.now())
-    return context, CallSpans(call, plan.tracer, span, context, moments)
+    if overrides.tags:
+        facts.update((names.TAG + tag, value) for tag, value in overrides.tags.items())
+    now, epoch = clock.now(), time_ns()
+    span = tracer.start_span(f"{policy} {operation}", outer, _INTERNAL, facts, None, epoch)
+    context = set_span_in_context(span, outer)
+    if not span.is_recording():
+        return context, None
+    return context, CallSpans(call, tracer, span, context, Moments(epoch, now))
 
 
 def _outer_context(call: Call) -> Context:
@@ -117,6 +117,7 @@ def _outer_context(call: Call) -> Context:
     operation: Any = call.fn
     if isinstance(operation, StreamOperation):
         for outer in reversed(operation.calls):
-            if isinstance(outer.notify, Recorder):
-                return outer.notify.context
+            recorder = outer.notify
+            if isinstance(recorder, Recorder | CallSpans):
+                return recorder.context
     return _context.get_current()
