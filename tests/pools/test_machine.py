@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from penstock.pools.candidate import Candidate, Member, Standing
-from penstock.pools.lane import Lane
+from penstock.pools.lane import Ask, Lane
 from penstock.pools.lease import Lease
 from penstock.pools.machine import PoolMachine
 from penstock.pools.news import Change
@@ -144,6 +144,15 @@ def test_serial_numbers_are_never_used_twice() -> None:
     serials = [take(machine, lane=lane).serial for lane in (machine.main, other, machine.main)]
 
     assert serials == [1, 2, 3]
+
+
+def test_pickers_are_told_of_each_use() -> None:
+    """Round robin takes turns."""
+    machine = pool(*(resource(name, cap=2) for name in "abc"), pick="round_robin")
+
+    turns = [take(machine).resource.id for _ in range(6)]
+
+    assert turns == [*"abcabc"]
 
 
 # --- waiting ----------------------------------------------------------------------------------
@@ -572,6 +581,40 @@ def test_the_heap_of_limits_stays_in_proportion() -> None:
     assert waiters(machine) == [first_to_go]
 
 
+def test_rests_end_in_their_order_after_the_heap_was_cleared_out() -> None:
+    """The one that is back first comes first, however late it joined."""
+    machine = pool(*(resource(name) for name in "abc"))
+    leases = [take(machine) for _ in "abc"]
+    for lease, seconds in zip(leases, (300.0, 200.0, 100.0), strict=True):
+        machine.cool(lease, 0.0, seconds, "429")
+
+    for more in range(100):
+        machine.cool(leases[0], 0.0, 301.0 + more, "429")
+    returns: list[float | None] = []
+    while (at := machine.main.next_return()) is not None:
+        returns.append(at)
+        machine.expire(machine.main, at)
+
+    assert returns == [100.0, 200.0, 400.0]
+
+
+def test_limits_come_in_their_order_after_the_heap_was_cleared_out() -> None:
+    """Whose time is up first is told first, however late they came."""
+    machine = pool(resource("a", cap=1))
+    take(machine)
+    line = [park(machine, limit) for limit in (30.0, 10.0, 40.0, 20.0)]
+
+    for _ in range(100):
+        machine.main.abandon(park(machine, 5.0))
+    wakes: list[float | None] = []
+    while (at := machine.next_wake()) is not None:
+        wakes.append(at)
+        machine.expire(machine.main, at)
+
+    assert wakes == [10.0, 20.0, 30.0, 40.0]
+    assert waiters(machine) == [line[1], line[3], line[0], line[2]]
+
+
 # --- displacing -------------------------------------------------------------------------------
 
 
@@ -745,6 +788,19 @@ def test_enabling_who_is_ready_ends_its_probation_in_silence() -> None:
 
     assert machine.news == []
     assert take(machine, 31.0).resource.id == "a"
+
+
+def test_the_probe_of_a_time_before_the_enabling_is_a_use_like_any_other() -> None:
+    """It may go on; the next recovery does not wait for it."""
+    machine = pool(resource("a"))
+    cool_down(machine, 0.0)
+    take(machine, 30.0)
+    machine.enable(machine.members["a"], 31.0, "enabled")
+    cool_down(machine, 32.0)
+
+    probe = machine.take(machine.main, None, 62.0)
+
+    assert probe is not None
 
 
 # --- quota ------------------------------------------------------------------------------------
@@ -982,6 +1038,37 @@ def test_lanes_in_which_nothing_goes_on_make_room() -> None:
     assert sum(r.uses for r in stats_of(machine, 0.0).resources) == 1502
     shown = snapshot_of(machine, "pool", 0.0)["resources"]
     assert sum(state["uses"] for state in shown.values()) == 1502
+
+
+def test_lanes_in_which_something_goes_on_are_kept() -> None:
+    """Who waits, and what a failure has taught, is not lost."""
+    machine = pool(resource("a", cap=1))
+    waiting, probation = machine.lane_for("waiting"), machine.lane_for("probation")
+    cooled = take(machine, lane=probation)
+    machine.cool(cooled, 0.0, 1.0, "429")
+    machine.give_back(cooled, 0.0)
+    machine.expire(probation, 1.0)
+    take(machine)
+    park(machine, lane=waiting)
+
+    for number in range(1500):
+        machine.lane_for(number)
+
+    assert machine.lanes.get("waiting") is waiting
+    assert machine.lanes.get("probation") is probation
+
+
+def test_a_lane_is_kept_for_whoever_stands_at_its_gate() -> None:
+    """Whatever it is that they wait for."""
+    machine = pool(resource("a"))
+    lane = machine.lane_for("shut")
+    machine.disable_member(machine.members["a"], 0.0, None)
+    lane.park(Ask(1, 100.0, None, takes=False), 0)
+
+    for number in range(1500):
+        machine.lane_for(number)
+
+    assert machine.lanes.get("shut") is lane
 
 
 # --- shut or not ------------------------------------------------------------------------------
