@@ -63,7 +63,6 @@ class Roster(Leases):
             self._refresh(candidate, now)
             lane.forget(candidate)
             self._give_up_hope(lane)
-        self._look_for_shut()
         self._draining.append(member)
         self._fold_drained()
 
