@@ -16,15 +16,17 @@ How a part plugs in:
   current, which is that of the call where a call has caused them.
 - ``penstock.switch.LIVE`` holds, weakly, the ``Pipeline`` (``policy``, ``stages``) of every policy
   in use: what observable gauges look at. ``list()`` it first; another thread may add to it.
-- ``tracing.py`` runs a call: sampled out and with no sink it is the plain pipeline; with spans alone
-  no event is built (``frames.py``); else the observed pipeline, with the ``Recorder`` in front of the
-  policy's own observers.
+- ``tracing.py`` runs a call: sampled out and with no sink it is the plain pipeline; with spans
+  alone no event is built (``frames.py``); else the observed pipeline, with the ``Recorder`` in
+  front of the policy's own observers.
 - What a sink raises is reported once, by ``faults.py``, and changes nothing for the call.
 """
 
 from __future__ import annotations
 
 from penstock.telemetry.plan import is_on
+from penstock.telemetry.settings import configure
 from penstock.telemetry.tracing import tell, traced
+from penstock.telemetry.watching import watch
 
-__all__ = ["is_on", "tell", "traced"]
+__all__ = ["configure", "is_on", "tell", "traced", "watch"]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
-from penstock.options import Options
-from penstock.pools.delivery import Delivery
+from opentelemetry.metrics import Observation
+
 from penstock.switch import LIVE
 from penstock.telemetry import instruments as data
 from penstock.telemetry.bounds import Bounds
@@ -15,7 +16,7 @@ from penstock.telemetry.faults import report
 from penstock.telemetry.names import POLICY, RESOURCE
 from penstock.telemetry.settings import settings
 
-__all__ = ["Gauges", "watch"]
+__all__ = ["WATCHED", "Gauges"]
 
 # A policy's name, and one of its stages.
 Placed = tuple[str, Any]
@@ -25,27 +26,11 @@ Reading = Iterator[tuple[dict[str, str], float]]
 # so many times in a row is given up until the next one.
 _TRIES = 10
 
-_pools: WeakSet[Any] = WeakSet()
+# Other stages have no line; a breaker's snapshot tidies its window and is for its loop's thread.
+_QUEUES = ("concurrency", "rate_limit")
 
-
-def watch(pool: Any) -> None:
-    """Show the resources of a pool that is used alone, as those of a policy's pool are shown.
-
-    The pool is not kept alive by it.
-
-    Args:
-        pool: A ``Pool``.
-
-    Raises:
-        ConfigError: It is no pool.
-    """
-    if not isinstance(pool, Delivery):
-        raise _Watched.refuse("pool", pool, "a Pool")
-    _pools.add(pool)
-
-
-class _Watched(Options):
-    stage = "telemetry.watch"
+# Pools that are used alone.
+WATCHED: WeakSet[Any] = WeakSet()
 
 
 class Gauges:
@@ -60,45 +45,24 @@ class Gauges:
 
     def __init__(self, meter: Any, bounds: Bounds) -> None:
         self._bounds = bounds
-        for metric, read in (
-            (data.QUEUED_CALLS, self._queued),
-            (data.CIRCUIT_STATE, self._circuits),
-            (data.RESOURCE_STATE, self._resources),
-            (data.RATE_LIMIT_AVAILABLE, self._available),
+        for metric, sources, read in (
+            (data.QUEUED_CALLS, _stages, self._queued),
+            (data.CIRCUIT_STATE, _stages, self._circuits),
+            (data.RESOURCE_STATE, _all_pools, self._resources),
+            (data.RATE_LIMIT_AVAILABLE, _stages, self._available),
         ):
-            metric.made_by(meter, self._observing(read))
-
-    def _observing(self, read: Callable[[Any], Reading]) -> Callable[[Any], list[Any]]:
-        # Imported by those who have set a provider.
-        from opentelemetry.metrics import Observation  # noqa: PLC0415
-
-        def observe(_: object) -> list[Any]:
-            sums: dict[tuple[tuple[str, str], ...], float] = {}
-            # Of things of one name there is one series, which tells of all of them.
-            for each in self._sources(read):
-                for facts, value in _safely(read, each):
-                    key = tuple(facts.items())
-                    sums[key] = sums.get(key, 0) + value
-            return [Observation(value, dict(key)) for key, value in sums.items()]
-
-        return observe
-
-    def _sources(self, read: Callable[[Any], Reading]) -> list[Any]:
-        placed = _stages()
-        if read != self._resources:
-            return placed
-        pools = [stage.pool for _, stage in placed if hasattr(stage, "health_for")]
-        return list({id(pool): pool for pool in [*pools, *_listed(_pools)]}.values())
+            metric.made_by(meter, partial(_observe, sources, read))
 
     def _queued(self, placed: Placed) -> Reading:
         policy, stage = placed
-        name = getattr(stage, "name", None)
-        # A breaker has no line, and the snapshot of its window is for the thread of its loop.
-        if name == "breaker" or not hasattr(stage, "snapshot"):
+        if _rotates(stage):
+            waiting = stage.pool.machine.queued
+        elif getattr(stage, "name", None) in _QUEUES:
+            waiting = stage.snapshot().get("waiting")
+        else:
             return
-        waiting = stage.snapshot().get("waiting")
         if waiting is not None:
-            yield {POLICY: self._bounds.policy(policy), data.STAGE: str(name)}, waiting
+            yield {POLICY: self._bounds.policy(policy), data.STAGE: stage.name}, waiting
 
     def _circuits(self, placed: Placed) -> Reading:
         policy, stage = placed
@@ -136,13 +100,43 @@ class Gauges:
             yield {POLICY: self._bounds.policy(policy), data.LIMIT: rate.name or str(rate)}, units
 
 
+def _observe(
+    sources: Callable[[], list[Any]], read: Callable[[Any], Reading], _: object
+) -> list[Observation]:
+    # Things of one name have one series, which tells of all of them.
+    sums: dict[tuple[tuple[str, str], ...], float] = {}
+    for source in sources():
+        for facts, value in _safely(read, source):
+            key = tuple(facts.items())
+            sums[key] = sums.get(key, 0) + value
+    return [Observation(value, dict(key)) for key, value in sums.items()]
+
+
+def _safely(read: Callable[[Any], Reading], source: Any) -> list[tuple[dict[str, str], float]]:
+    try:
+        return list(read(source))
+    except Exception as error:  # noqa: BLE001 - the other series go on
+        report("gauge", error)
+        return []
+
+
 def _stages() -> list[Placed]:
+    # A stage may stand in several policies, and several may have one name.
     placed = {
         (pipeline.policy, id(stage)): (pipeline.policy, stage)
         for pipeline in _listed(LIVE)
         for stage in pipeline.stages
     }
     return list(placed.values())
+
+
+def _all_pools() -> list[Any]:
+    rotated = [stage.pool for _, stage in _stages() if _rotates(stage)]
+    return list({id(pool): pool for pool in [*rotated, *_listed(WATCHED)]}.values())
+
+
+def _rotates(stage: Any) -> bool:
+    return hasattr(stage, "health_for")
 
 
 def _listed(live: WeakSet[Any]) -> list[Any]:
@@ -152,14 +146,6 @@ def _listed(live: WeakSet[Any]) -> list[Any]:
         except RuntimeError:
             continue
     return []
-
-
-def _safely(read: Callable[[Any], Reading], each: Any) -> list[tuple[dict[str, str], float]]:
-    try:
-        return list(read(each))
-    except Exception as error:  # noqa: BLE001 - the other gauges go on
-        report("gauges", error)
-        return []
 
 
 def _label_of(breaker: Any) -> str | None:

@@ -14,6 +14,7 @@ from penstock.events import (
     RetryScheduled,
     WaitEnded,
 )
+from penstock.telemetry import error_types
 from penstock.telemetry import instruments as data
 from penstock.telemetry.bounds import Bounds
 from penstock.telemetry.names import ERROR_TYPE, OPERATION, OUTCOME, POLICY, RESOURCE, VERDICT
@@ -76,12 +77,14 @@ class Metrics:
 
     def _end_call(self, event: CallEnded, recorder: Recorder) -> None:
         self._active.add(-1, {POLICY: self._bounds.policy(event.policy)})
-        facts = self._facts(event, recorder, event.error_type)
+        error_type = error_types.of_call(recorder.call, event.outcome, event.error_type)
+        facts = self._facts(event, recorder, error_type)
         facts[OUTCOME] = event.outcome
         self._calls.record(event.duration, facts)
 
     def _end_attempt(self, event: AttemptEnded, recorder: Recorder) -> None:
-        facts = self._facts(event, recorder, event.error_type)
+        error_type = error_types.of_attempt(event.verdict, event.error_type)
+        facts = self._facts(event, recorder, error_type)
         facts[VERDICT] = event.verdict.value
         resource = recorder.call.resource
         if resource is not None and settings().resource_ids:
@@ -93,7 +96,7 @@ class Metrics:
         self._waits.record(event.seconds, facts)
 
     def _retry(self, event: RetryScheduled, recorder: Recorder) -> None:
-        facts = self._facts(event, recorder, event.error_type)
+        facts = self._facts(event, recorder, error_types.of_decision(event))
         facts[VERDICT] = event.verdict.value
         self._retries.add(1, facts)
 

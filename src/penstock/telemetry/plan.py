@@ -12,7 +12,13 @@ from opentelemetry._logs import _internal as _logs
 from opentelemetry.metrics import _internal as _metrics
 
 from penstock.events import Event
+from penstock.telemetry.bounds import Bounds
+from penstock.telemetry.faults import report
+from penstock.telemetry.gauges import Gauges
+from penstock.telemetry.log_events import LogEvents, has_log_events
+from penstock.telemetry.metrics import Metrics
 from penstock.telemetry.names import SCHEMA_URL, SCOPE
+from penstock.telemetry.settings import settings
 
 if TYPE_CHECKING:
     from penstock.telemetry.recorder import Recorder
@@ -67,8 +73,28 @@ def sinks_for(meters: Any, loggers: Any) -> tuple[Sink, ...]:
         meters: The provider of metrics; None where none is set.
         loggers: The provider of logs; None where none is set.
     """
-    del meters, loggers
-    return ()
+    sinks: list[Sink] = []
+    makers = (("meter provider", meters, _metrics_of), ("logger provider", loggers, _log_events_of))
+    for part, provider, make in makers:
+        try:
+            sinks.extend(() if provider is None else make(provider))
+        except Exception as error:  # noqa: BLE001 - what is broken takes nothing else along
+            report(part, error)
+    return tuple(sinks)
+
+
+def _metrics_of(meters: Any) -> tuple[Sink, ...]:
+    meter = meters.get_meter(SCOPE, version(), schema_url=SCHEMA_URL)
+    bounds = Bounds(settings().max_names)
+    # The meter keeps them: they are read, and take no events.
+    Gauges(meter, bounds)
+    return (Metrics(meter, bounds),)
+
+
+def _log_events_of(loggers: Any) -> tuple[Sink, ...]:
+    if not has_log_events():
+        return ()
+    return (LogEvents(loggers.get_logger(SCOPE, version(), schema_url=SCHEMA_URL)),)
 
 
 def version() -> str:
@@ -87,8 +113,11 @@ def _made() -> Plan:
     )
     tracers, meters, loggers = providers
     tracer = None
-    if tracers is not None:
-        tracer = tracers.get_tracer(SCOPE, version(), schema_url=SCHEMA_URL)
+    try:
+        if tracers is not None:
+            tracer = tracers.get_tracer(SCOPE, version(), schema_url=SCHEMA_URL)
+    except Exception as error:  # noqa: BLE001 - what is broken takes nothing else along
+        report("tracer provider", error)
     return Plan(providers, tracer, sinks_for(meters, loggers))
 
 

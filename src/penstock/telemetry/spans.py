@@ -17,7 +17,7 @@ from opentelemetry.trace import (
 from penstock.call import Call
 from penstock.events import AttemptEnded, AttemptStarted, CallEnded, Event, WaitEnded
 from penstock.streaming import StreamOperation
-from penstock.telemetry import names
+from penstock.telemetry import error_types, names
 from penstock.telemetry.currency import enter, leave
 from penstock.telemetry.faults import report
 from penstock.verdict import VerdictKind
@@ -126,23 +126,22 @@ class CallSpans:
         if span is None:
             return
         facts: dict[str, Any] = {names.VERDICT: verdict.value}
-        failed = verdict is not VerdictKind.OK and verdict is not VerdictKind.CANCELLED
-        if failed:
-            facts[names.ERROR_TYPE] = _error_type_of(verdict, error_type)
+        error = error_types.of_attempt(verdict, error_type)
+        if error is not None:
+            facts[names.ERROR_TYPE] = error
         elif verdict is VerdictKind.CANCELLED and _is_displaced(self._call):
             facts[names.DISPLACED] = True
-        self._end_span(span, at, facts, failed=failed)
+        self._end_span(span, at, facts, failed=error is not None)
 
     def end(self, at: float, outcome: str, error_type: str | None, attempts: int) -> None:
         """End the call."""
         facts = self._waits
         facts[names.ATTEMPTS] = attempts
         facts[names.OUTCOME] = outcome
-        # A cancelled call did not go wrong either.
-        failed = outcome not in {"success", "cancelled"}
-        if failed:
-            facts[names.ERROR_TYPE] = error_type or _word_of(self._call)
-        self._end_span(self._span, at, facts, failed=failed)
+        error = error_types.of_call(self._call, outcome, error_type)
+        if error is not None:
+            facts[names.ERROR_TYPE] = error
+        self._end_span(self._span, at, facts, failed=error is not None)
 
     def _end_span(self, span: Span, at: float, facts: dict[str, Any], *, failed: bool) -> None:
         try:
@@ -154,19 +153,6 @@ class CallSpans:
             report("span", error)
 
 
-def _error_type_of(verdict: VerdictKind, error_type: str | None) -> str:
-    # What cut it off was a cancel; what it means is known from the verdict.
-    if verdict is VerdictKind.TIMEOUT and error_type == "CancelledError":
-        return "CallTimeoutError"
-    # A refused result is a failure without an error.
-    return error_type or verdict.value
-
-
 def _is_displaced(call: Call) -> bool:
     lease = call.lease
     return lease is not None and lease.is_cancelled
-
-
-def _word_of(call: Call) -> str:
-    verdict = call.verdict
-    return "failure" if verdict is None else verdict.kind.value
