@@ -1162,6 +1162,7 @@ async def test_a_hook_that_raises_changes_nothing_for_the_caller(
 ):
     """The failure reaches the caller, the circuit is open, the hook's error is logged once."""
     log = EventLog()
+    caplog.set_level(logging.ERROR)
 
     def hook(_old: str, _new: str) -> None:
         raise error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,8 @@ async def show(wanted: Wanted, *, plain: bool) -> bool:
     Returns:
         Whether every call was answered and the counts agree.
     """
+    # What is logged stands in the tables too; lines between them would tear the screen.
+    logging.getLogger("penstock").addHandler(logging.NullHandler())
     outlet = Outlet(plain=plain)
     with demo_server(wanted.seed, wanted.calls) as url:
         good = wanted.part is Part.ROTATION or await _show_pipeline(wanted, url, outlet)

@@ -13,6 +13,10 @@ from penstock.events import CallRejected, CircuitChanged, Event, HookFailed
 __all__ = ["Reports"]
 
 _log = logging.getLogger("penstock")
+_states = logging.getLogger("penstock.breaker")
+
+# Calls are refused.
+_GRAVE = ("open", "isolated")
 
 
 class Reports:
@@ -51,8 +55,10 @@ class Reports:
         return CircuitOpenError(msg, retry_after=retry_after)
 
     def changed(self, call: Call | None, old: str, new: str, reason: str) -> None:
-        """Tell the observers of a change of state; ``call`` is None when it was made by hand."""
-        label = self._name(self._context if call is None else call.context)
+        """Log a change of state and tell the observers; ``call`` is None when made by hand."""
+        context = self._context if call is None else call.context
+        label = self._name(context)
+        _log_change(label, None if context is None else context.policy, old, new, reason)
         facts = {"breaker": label, "old": old, "new": new, "reason": reason}
         if call is None:
             self._emit(CircuitChanged, **facts)
@@ -72,6 +78,22 @@ class Reports:
 
     def _name(self, context: CallContext | None) -> str:
         return self._label or ("breaker" if context is None else context.policy)
+
+
+def _log_change(label: str, policy: str | None, old: str, new: str, reason: str) -> None:
+    level = logging.WARNING if new in _GRAVE else logging.INFO
+    if not _states.isEnabledFor(level):
+        return
+    facts = {
+        "event_name": "penstock.circuit.state_changed",
+        "policy": policy,
+        "circuit": label,
+        "old": old,
+        "new": new,
+        "reason": reason,
+    }
+    word = new.replace("_", "-")
+    _states.log(level, "circuit '%s' is %s: %s", label, word, reason, extra=facts)
 
 
 def _advice(state: str, retry_after: float | None) -> str:
