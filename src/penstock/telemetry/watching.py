@@ -16,8 +16,8 @@ __all__ = ["watch"]
 def watch(pool: Any) -> None:
     """Show the resources of a pool that is used alone, as those of a policy's pool are shown.
 
-    Call it after the providers are set; the pool is not kept alive by it. Its changes are log
-    events under the pool's name.
+    Best called after the providers are set: under one set later it is shown from its first change
+    of state on. Its changes are log events under the pool's name. It is not kept alive.
 
     Args:
         pool: A ``Pool``.
