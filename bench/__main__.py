@@ -23,6 +23,7 @@ from bench import (
     queue_on_limiter,
     rotation,
     single_stages,
+    telemetry,
     timeout_alone,
     two_failures,
 )
@@ -52,6 +53,7 @@ BENCHMARKS: dict[str, Callable[[Effort, str], Section]] = {
     "pool-waiters": pool_waiters.run,
     "five-stages-rotation": five_stages_rotation.run,
     "keys": key_simulation.run,
+    "telemetry": telemetry.run,
 }
 
 

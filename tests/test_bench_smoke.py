@@ -31,6 +31,7 @@ NAMES = [
     "pool-waiters",
     "five-stages-rotation",
     "keys",
+    "telemetry",
 ]
 
 Bench = Callable[[str], Any]
