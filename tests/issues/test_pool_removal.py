@@ -47,6 +47,20 @@ async def test_a_removed_value_is_held_by_nobody(pick: str, state: str) -> None:
     assert value() is None
 
 
+async def test_a_removed_value_is_not_kept_until_its_rest_would_be_over() -> None:
+    """Another one that rests is back before it."""
+    pool = Pool({"first back": Value(), "gone": Value()})
+    value = weakref.ref(pool.machine.members["gone"].resource.value)
+    with pytest.raises(NoResourceError):
+        await pool.run(scripted(CooldownResource(5), CooldownResource(500)))
+
+    pool.remove("gone")
+    gc.collect()
+
+    assert value() is None
+    assert pool.health().earliest_ready_in == 5
+
+
 async def test_a_cap_holds_for_uses_that_began_two_removals_ago() -> None:
     """Removed and taken in again twice while one call goes on: it still counts."""
     pool = Pool([Resource("value", "a", max_in_flight=1)])

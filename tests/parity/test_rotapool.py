@@ -361,6 +361,22 @@ async def test_r8_an_older_success_after_a_cooldown_changes_nothing_either() -> 
     assert shown(pool, "only")["cooling_for"] == TABLE[0]
 
 
+async def test_r8_a_success_that_sends_its_resource_to_rest_resets_nothing() -> None:
+    """The answer was good, and said that the quota is spent: the count waits for the next one."""
+    pool = Pool({"only": 1}, cooldown=TABLE)
+    await cool(pool, CooldownResource())
+    await asyncio.sleep(TABLE[0])
+
+    async def last_of_the_quota(_resource: object) -> str:
+        current_lease().report(remaining=0, resets_in=30)
+        return "good"
+
+    result = await pool.run(last_of_the_quota)
+
+    assert (result, shown(pool, "only")["standing"]) == ("good", "cooling")
+    assert (shown(pool, "only")["level"], shown(pool, "only")["cooling_for"]) == (1, 30)
+
+
 # R9
 
 
@@ -969,9 +985,9 @@ def test_r22_an_id_that_is_there_and_a_resource_with_two_ids_are_refused() -> No
 async def test_r23_disable_lets_running_work_finish_and_enable_begins_at_step_one() -> None:
     """Enabling clears a cooldown too."""
     pool = Pool({"only": 1}, cooldown=TABLE)
-    await cool(pool, CooldownResource(0), CooldownResource(0))
     running = start(pool, named_slowly, 1)
     await asyncio.sleep(0)
+    await cool(pool, CooldownResource(0), CooldownResource(0))
     pool.disable("only", "maintenance")
     pool.disable("only")
 
@@ -985,6 +1001,20 @@ async def test_r23_disable_lets_running_work_finish_and_enable_begins_at_step_on
     pool.enable("only")
     pool.enable("only")
     assert await pool.run(named) == "only"
+
+
+async def test_r23_what_began_before_it_was_enabled_does_not_take_it_out_again() -> None:
+    """A refusal and a rate limit of the time before; the administrator knows better."""
+    pool = Pool({"only": 1}, attempts=1)
+    late = scripted(takes(1, CooldownResource), takes(2, DisableResource("revoked")))
+    uses = start(pool, late, 2)
+    await asyncio.sleep(0)
+    pool.disable("only")
+
+    pool.enable("only", "renewed")
+    await asyncio.gather(*uses, return_exceptions=True)
+
+    assert shown(pool, "only")["standing"] == "ready"
 
 
 @pytest.mark.parametrize("action", ["remove", "enable", "disable"])
