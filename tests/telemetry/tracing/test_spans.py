@@ -7,7 +7,9 @@ is an error, and its attributes without the prefix ``penstock.``.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
+import re
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -28,6 +30,7 @@ from penstock import (
     VerdictKind,
     current_resource,
 )
+from penstock.telemetry.names import SPANS
 from penstock.testing import scripted, takes
 
 pytestmark = pytest.mark.virtual_time
@@ -436,6 +439,32 @@ async def test_the_attempt_is_current_while_the_operation_runs(spans):
     assert len(spans.tree()) == 2
 
 
+async def test_the_attempt_is_current_in_a_worker_thread(spans):
+    """That is where a plain function runs."""
+
+    def find() -> str:
+        return _current()
+
+    assert await Policy("ask").call(find) == "attempt"
+    assert len(spans.tree()) == 2
+
+
+async def test_a_call_that_was_left_to_the_collector(spans, caplog: pytest.LogCaptureFixture):
+    """It is closed in another context than it began in: its spans end, and nobody complains."""
+    call: Any = Policy("ask").call(scripted(takes(9), name="find"))
+    contextvars.copy_context().run(call.send, None)
+
+    del call
+    gc.collect()
+
+    assert spans.tree() == [
+        "ask find 0-0 attempts=1 outcome=cancelled",
+        "  attempt 0-0 attempt.number=1 verdict=cancelled",
+    ]
+    assert _current() == "none"
+    assert caplog.records == []
+
+
 async def test_a_call_inside_a_call_stands_below_the_attempt(spans):
     """As does everything that the operation has traced."""
     inner = Policy("inner")
@@ -476,3 +505,28 @@ async def test_tags_and_the_request_are_attributes_of_the_call(spans):
 
     (line, _) = spans.tree()
     assert line == "ask find 0-0 attempts=1 outcome=success request.id=r-1 tag.team=blue"
+
+
+def _listed(name: str) -> str:
+    return re.sub(r"(penstock\.(?:wait|tag)\.).*", r"\1", name)
+
+
+async def test_spans_carry_what_the_list_of_names_says(spans):
+    """All of it, and nothing else."""
+    policy = Policy("ask").with_timeout(1.5).with_retry(3, 1).rotating(["a"], inject=None)
+    view = policy.using(request_id="r-1", tags={"team": "blue"})
+    await _refused(view.call(scripted(then=OSError)), CallTimeoutError, OSError)
+    narrow = Policy("ask").with_concurrency(1, max_wait=1)
+    await asyncio.gather(*(narrow.call(scripted(takes(3))) for _ in "ab"), return_exceptions=True)
+    (call, attempt) = SPANS
+
+    recorded: dict[bool, set[str]] = {True: set(), False: set()}
+    for root in spans.roots():
+        recorded[True] |= set(map(_listed, root.attributes))
+        for span in spans.below(root):
+            recorded[False] |= set(map(_listed, span.attributes))
+
+    assert recorded[False] == {_listed(a.name) for a in attempt.attributes} - {
+        "penstock.attempt.displaced"
+    }
+    assert recorded[True] == {_listed(a.name) for a in call.attributes}

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from opentelemetry import context, trace
+from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
@@ -111,6 +112,41 @@ async def test_suppressed_instrumentation_is_respected(spans):
         context.detach(token)
 
     assert spans.tree() == []
+
+
+class Runtime:
+    """Keeps the current context in its own way, as somebody else's may."""
+
+    def __init__(self) -> None:
+        self.kept: list[Context] = [Context()]
+
+    def attach(self, new: Context) -> object:
+        """Make a context the current one."""
+        self.kept.append(new)
+        return object()
+
+    def get_current(self) -> Context:
+        """Return the current one."""
+        return self.kept[-1]
+
+    def detach(self, token: object) -> None:
+        """Make the one before it the current one."""
+        self.kept.pop()
+
+
+async def test_a_runtime_context_of_another_kind_is_used_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, spans
+):
+    """OpenTelemetry lets the program choose one."""
+    runtime = Runtime()
+    monkeypatch.setattr(context, "_RUNTIME_CONTEXT", runtime)
+    look = Look()
+
+    await Policy("ask").with_stage(look).call(scripted("done"))
+
+    assert [span.name for span in look.spans] == ["ask scripted"]
+    assert len(runtime.kept) == 1
+    assert len(spans.tree()) == 2
 
 
 async def test_observers_are_told_of_a_traced_call(spans):
