@@ -46,4 +46,5 @@ class PoolKeywords(TypedDict, total=False):
     failure_penalty: float | timedelta
     group: Callable[[Any], str | None]
     dimension: str | Callable[[Call], Hashable]
+    url: str | Callable[[Call], object]
     on_state_change: Callable[[Any], object]

@@ -49,6 +49,7 @@ DEFAULTS = {
     "failure_penalty": 5,
     "group": None,
     "dimension": None,
+    "url": None,
     "on_state_change": None,
 }
 

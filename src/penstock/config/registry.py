@@ -30,6 +30,7 @@ _ROTATE = {
     "cooldown": Cooldown,
     "pick": Pick,
     "dimension": Dimension,
+    "url": Dimension,
     "inject": Inject,
 }
 _RETRY = {"wait": Wait, "retry_on": Failures, "accept": Several, "stop": Stop}

@@ -39,6 +39,7 @@ class Lane:
 
     Attributes:
         dimension: What it is for; None for the only lane of most pools.
+        origin: Where its calls go: only resources that may are in it. None where nobody says.
         picker: Chooses among the ready.
         candidates: All of them, by resource id.
         counts: How many there are of each standing.
@@ -56,12 +57,14 @@ class Lane:
         "cooling",
         "counts",
         "dimension",
+        "origin",
         "picker",
         "waiting",
     )
 
-    def __init__(self, dimension: Hashable, picker: Picker) -> None:
+    def __init__(self, dimension: Hashable, picker: Picker, origin: str | None = None) -> None:
         self.dimension = dimension
+        self.origin = origin
         self.picker = picker
         self.candidates: dict[str, Candidate] = {}
         self.counts = dict.fromkeys(Standing, 0)

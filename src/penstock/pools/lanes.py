@@ -60,13 +60,20 @@ class Lanes:
         # A copy: another thread may ask while a lane is added.
         return sum(len(lane.waiting) + len(lane.at_gate) for lane in [*self.lanes.values()])
 
-    def lane_for(self, dimension: Hashable = None) -> Lane:
-        """Return the lane of a dimension, made when it is first asked for."""
-        lane = self.lanes.get(dimension)
+    def lane_for(self, dimension: Hashable = None, origin: str | None = None) -> Lane:
+        """Return the lane of a dimension, made when it is first asked for.
+
+        Args:
+            dimension: What health is kept apart by; None for nothing.
+            origin: Where the calls go, for resources that are not meant for everywhere; None where
+                nobody says.
+        """
+        place = dimension if origin is None else (dimension, origin)
+        lane = self.lanes.get(place)
         if lane is None:
             if len(self.lanes) >= _MOST_LANES:
                 self._drop_idle_lanes()
-            lane = self.lanes[dimension] = Lane(dimension, self._make_picker())
+            lane = self.lanes[place] = Lane(place, self._make_picker(), origin)
             for member in self.members.values():
                 self._join(lane, member)
             self._look_for_shut()
@@ -146,6 +153,8 @@ class Lanes:
         self.is_shut = any(lane.is_shut for lane in self.lanes.values())
 
     def _join(self, lane: Lane, member: Member, now: float = 0.0) -> None:
+        if lane.origin is not None and not member.resource.is_for(lane.origin):
+            return
         candidate = Candidate(member, member.order, lane)
         member.candidates.append(candidate)
         lane.candidates[member.id] = candidate

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from penstock.pools.candidate import Candidate, Member, Standing
 from penstock.pools.lane import Ask, Lane
 from penstock.pools.lanes import Lanes
 from penstock.pools.lease import Lease
+from penstock.pools.resource import Resource
 from penstock.waitlist import Waiter
 
 __all__ = ["Leases"]
@@ -17,13 +20,27 @@ _READY = Standing.READY
 class Leases(Lanes):
     """What callers of a pool ask for: a resource now, or a place in line."""
 
-    def take(self, lane: Lane, key: str | None, now: float) -> Lease | None:
-        """Lease whoever serves next; None when nobody is ready."""
+    def take(
+        self, lane: Lane, key: str | None, now: float, last: Resource[Any] | None = None
+    ) -> Lease | None:
+        """Lease whoever serves next; None when nobody is ready.
+
+        Args:
+            lane: Who may serve.
+            key: What calls that belong together share.
+            now: Monotonic seconds.
+            last: Who served the attempt before, and failed: another one is better where one is
+                ready. Least in flight, a resource that fails fast would be picked again and again.
+        """
         cooling = lane.cooling
         if cooling and cooling[0][0] <= now:
             self.expire(lane, now)
         candidate = lane.picker.pick(key, now)
-        return None if candidate is None else self._lease(candidate, now)
+        if candidate is None:
+            return None
+        if last is not None and candidate.resource is last:
+            candidate = self._another(lane, candidate, key, now)
+        return self._lease(candidate, now)
 
     def give_back(self, lease: Lease, now: float) -> None:
         """End a lease, whatever came of it; once it has ended, nothing happens."""
@@ -82,6 +99,15 @@ class Leases(Lanes):
             if candidate.standing is _READY:
                 candidate.lane.picker.freed(candidate)
             self._refresh(candidate, 0.0)
+
+    def _another(self, lane: Lane, first: Candidate, key: str | None, now: float) -> Candidate:
+        picker = lane.picker
+        if picker.insists or lane.counts[_READY] == 1:
+            return first
+        picker.remove(first)
+        other = picker.pick(key, now)
+        picker.add(first)
+        return other or first
 
     def _come_free(self, lease: Lease, candidate: Candidate, now: float) -> None:
         if candidate.probe is lease:

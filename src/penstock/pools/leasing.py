@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from math import inf
 from threading import get_ident
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from penstock import clock
 from penstock.errors import ConfigError, NoResourceError
@@ -16,6 +16,7 @@ from penstock.parking import park_until_granted
 from penstock.pools.delivery import Delivery
 from penstock.pools.lane import Lane
 from penstock.pools.lease import Lease
+from penstock.pools.origins import origin_of
 from penstock.pools.quota import quota_left
 from penstock.waitlist import Waiter, WaiterState
 
@@ -41,11 +42,12 @@ class Leasing(Delivery):
 
     def lane_of(self, call: Call) -> Lane:
         """Return the lane that serves a call."""
-        how = self.options.dimension
-        if how is None:
+        options = self.options
+        if not options.tells_calls_apart:
             return self.machine.main
-        dimension = call.kwargs.get(how) if isinstance(how, str) else how(call)
-        return self.machine.lane_for(dimension)
+        url = _asked(options.url, call)
+        origin = None if options.url is None else origin_of(str(url)) or ""
+        return self.machine.lane_for(_asked(options.dimension, call), origin)
 
     def lease_nowait(self, call: Call) -> Lease | None:
         """Lease a resource if one is ready; None if not."""
@@ -206,6 +208,12 @@ _WHY = {
 
 def _never(lane: Lane) -> str:
     return "all_disabled" if lane.candidates else "empty"
+
+
+def _asked(how: Any, call: Call) -> Any:
+    if how is None:
+        return None
+    return call.kwargs.get(how) if isinstance(how, str) else how(call)
 
 
 def _checked(what: str, field: str, rule: Number, value: object) -> float:

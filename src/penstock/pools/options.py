@@ -131,6 +131,8 @@ class PoolOptions(Options):
             not set. Resources of one group cool down together.
         dimension: Health is kept apart by it: the name of a keyword argument of the operation
             (``model``), or a function of the call.
+        url: Where a call goes: the name of a keyword argument of the operation (``url``), or a
+            function of the call. Only resources whose ``origins`` allow it serve the call.
         on_state_change: Called with a ``Change`` after each change of a resource's state; may be
             async. Whatever it does changes nothing for the caller.
     """
@@ -153,4 +155,10 @@ class PoolOptions(Options):
     failure_penalty: Seconds = DEFAULT_FAILURE_PENALTY
     group: Annotated[Group, _PlainFunctionRule("the resource")] | None = None
     dimension: Annotated[Dimension, _DimensionRule()] | None = None
+    url: Annotated[Dimension, _DimensionRule()] | None = None
     on_state_change: Annotated[Callable[..., object], _HookRule()] | None = None
+
+    @property
+    def tells_calls_apart(self) -> bool:
+        """True where not every call is served by the same lane."""
+        return self.dimension is not None or self.url is not None

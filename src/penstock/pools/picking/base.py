@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from penstock.pools.candidate import Candidate
 
 __all__ = ["Picker"]
@@ -17,6 +19,9 @@ class Picker:
     """
 
     __slots__ = ()
+
+    # True where the order is the user's own, and a failed attempt is no reason to leave it.
+    insists: ClassVar[bool] = False
 
     def add(self, candidate: Candidate) -> None:
         """Take a candidate that is ready from now on; it was not known, or had been removed."""

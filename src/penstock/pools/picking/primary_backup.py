@@ -13,6 +13,8 @@ class PrimaryBackup(Ranked):
 
     __slots__ = ()
 
+    insists = True
+
     def rank(self, candidate: Candidate) -> int:
         """Return its place."""
         return candidate.order

@@ -17,7 +17,7 @@ from penstock.pools.administration import Administered
 from penstock.pools.lease import Lease
 from penstock.stage import Handler
 from penstock.stages.rotation.machine import RotationMachine
-from penstock.stages.rotation.options import RotationOptions
+from penstock.stages.rotation.options import FIRST, RotationOptions
 from penstock.verdict import Verdict, VerdictKind
 
 __all__ = ["Rotation"]
@@ -28,7 +28,7 @@ _TIMED_OUT = Verdict(VerdictKind.TIMEOUT, reason="timeout")
 class Rotation:
     """Give each attempt a resource of a pool, and tell the pool what came of it."""
 
-    __slots__ = ("_machine", "_max_wait", "home", "options", "pool", "state")
+    __slots__ = ("_machine", "_max_wait", "_tells_apart", "home", "options", "pool", "state")
 
     name = "rotation"
     # A displaced attempt is run again.
@@ -44,6 +44,8 @@ class Rotation:
         self.state = self.pool.machine
         self._max_wait = options.max_wait
         own = self.pool.options
+        self._tells_apart = own.tells_calls_apart
+        self._check_origins()
         rates = own.pick == "p2c_ewma" or not isinstance(own.pick, str)
         penalty = own.failure_penalty if rates else None
         self._machine = RotationMachine(self.state, own.max_cooldown, penalty)
@@ -55,8 +57,8 @@ class Rotation:
         task = current_task(home.loop) if get_ident() == home.thread else None
         if task is None:
             task = self._move_in()
-        lane = self.state.main if pool.options.dimension is None else pool.lane_of(call)
-        lease = self.state.take(lane, call.context.overrides.key, clock.now())
+        lane = pool.lane_of(call) if self._tells_apart else self.state.main
+        lease = self.state.take(lane, call.context.overrides.key, clock.now(), call.resource)
         if self.state.news:
             pool.deliver()
         if lease is None:
@@ -121,6 +123,14 @@ class Rotation:
         cut_off = call.expiring and isinstance(failure, asyncio.CancelledError)
         verdict = _TIMED_OUT if cut_off else call.judge(failure)
         self._machine.fail(lease, failure, verdict, clock.now())
+
+    def _check_origins(self) -> None:
+        if self.options.inject in (None, FIRST) or self.pool.options.url is not None:
+            return
+        for member in self.state.members.values():
+            if member.resource.origins is not None:
+                allowed = f"'{FIRST}' or None, or used with 'url', for resources with 'origins'"
+                raise self.options.refuse("inject", self.options.inject, allowed)
 
     def _move_in(self) -> asyncio.Task[Any] | None:
         self.pool.move_in()
