@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
 from opentelemetry import _logs, metrics
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk._logs import LoggerProvider, ReadableLogRecord
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, Metric
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
-from penstock import telemetry
+from penstock import CooldownResource, Policy, telemetry
 from penstock.switch import LIVE
+from penstock.testing import run, scripted, takes
 
 
 class Readings:
@@ -111,3 +116,42 @@ def configured() -> Iterator[None]:
     """Set telemetry back to its defaults afterwards."""
     yield
     telemetry.configure()
+
+
+async def _everything() -> list[Policy]:
+    """Let every metric be measured at least once."""
+    policies = [
+        Policy("search")
+        .with_retry(3, 0.1)
+        .with_rate(10)
+        .with_breaker(failures=9)
+        .with_concurrency(1, max_queue=0)
+        .rotating(["a", "b"], name="keys", inject=None),
+    ]
+    calls = [policies[0].call(scripted(OSError, CooldownResource(9), takes(1))) for _ in range(2)]
+    await asyncio.gather(*calls, return_exceptions=True)
+    return policies
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch, no_policies: None) -> Iterator[CollectorRegistry]:
+    """Set a provider of metrics that Prometheus can scrape."""
+    registry = CollectorRegistry()
+    provider = MeterProvider([PrometheusMetricReader(registry=registry)], shutdown_on_exit=False)
+    monkeypatch.setattr(metrics._internal, "_METER_PROVIDER", provider)
+    yield registry
+    provider.shutdown()
+
+
+@pytest.fixture
+def scraped(registry: CollectorRegistry, configured: None) -> Iterator[dict[str, set[str]]]:
+    """Scrape every metric: its samples by name, with their labels."""
+    telemetry.configure(resource_ids=True)
+    kept = run(_everything())
+    families = text_string_to_metric_families(generate_latest(registry).decode())
+    samples: dict[str, set[str]] = {}
+    for family in families:
+        for sample in family.samples:
+            samples.setdefault(sample.name, set()).update(sample.labels)
+    yield samples
+    del kept
