@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from penstock import CooldownResource, Policy, telemetry
 from penstock.switch import LIVE
+from penstock.telemetry.gauges import WATCHED
 from penstock.testing import run, scripted, takes
 
 
@@ -62,10 +63,12 @@ def _read(point: Any) -> Any:
 @pytest.fixture
 def no_policies() -> Iterator[None]:
     """Hide what other tests have left alive."""
-    before = [*LIVE]
-    LIVE.clear()
+    before = [(live, [*live]) for live in (LIVE, WATCHED)]
+    for live, _ in before:
+        live.clear()
     yield
-    LIVE.update(before)
+    for live, those in before:
+        live.update(those)
 
 
 @pytest.fixture
