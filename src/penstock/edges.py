@@ -7,7 +7,7 @@ from typing import Any
 
 from penstock.call import Call, RefusedResult
 from penstock.classify import Classifier, Guarded, chain, classify_result
-from penstock.errors import ConfigError, DisplacedError
+from penstock.errors import ConfigError, DisplacedError, NoResourceError
 from penstock.matching import is_async_callable
 from penstock.stage import Handler
 from penstock.streaming import StreamOperation
@@ -89,12 +89,23 @@ def running_again(call_next: Handler) -> Handler:
     """
 
     async def run_again(call: Call) -> Any:
-        while True:
-            try:
-                return await call_next(call)
-            except DisplacedError:
+        lost: DisplacedError | None = None
+        try:
+            while True:
+                try:
+                    return await call_next(call)
+                except DisplacedError as displaced:
+                    if not displaced.concerns(call):
+                        raise
+                    lost = displaced
+                except NoResourceError as exhausted:
+                    exhausted.__cause__ = exhausted.__cause__ or lost
+                    raise
                 call.forget_verdict()
                 call.attempt += 1
+        finally:
+            # Its frames hold this one: together they would be a cycle.
+            del lost
 
     return run_again
 

@@ -82,8 +82,14 @@ class DisplacedError(NoResourceError):
     left for that.
     """
 
-    def __init__(self, message: str = "") -> None:
+    def __init__(self, message: str = "", *, call: object = None) -> None:
         super().__init__(message, case="displaced")
+        # Not the call itself: its frames hold this error.
+        self._call = id(call)
+
+    def concerns(self, call: object) -> bool:
+        """Return True for the call whose attempt it was, and not for one further out."""
+        return self._call == id(call)
 
 
 class BudgetExhaustedError(RejectedError):

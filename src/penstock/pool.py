@@ -146,6 +146,7 @@ class Pool(Administered, Generic[T]):
             attempts: Most attempts, from 1.
             max_wait: Most seconds to wait for a resource, from 0.
             start_within: Seconds in which attempts may start, from 0; one that runs is not cut off.
+                Where ``max_wait`` is not set, a call may wait for a resource as long.
             priority: Whole number; higher is served first.
             key: What calls that belong together share, for ``pick="sticky"``.
             request_id: Put on every event of the call.

@@ -134,16 +134,16 @@ class PoolView(Generic[T]):
                 try:
                     self._check_time(call)
                     return await rotation(call, _begin)
-                except DisplacedError as displaced:
-                    # It had not failed, and does not pay for it.
-                    last = displaced
                 except Exception as failure:
                     if call.resource is None:
                         raise failure from last
-                    if not _goes_elsewhere(call, failure):
-                        raise
-                    failed, last = failed + 1, failure
-                    await self._pause(call, failed, failure)
+                    # A displaced attempt had not failed, and does not pay for it.
+                    if not _was_displaced(call, failure):
+                        if not _goes_elsewhere(call, failure):
+                            raise
+                        failed += 1
+                        await self._pause(call, failed, failure)
+                    last = failure
                 call.resource = None
                 call.attempt += 1
                 call.forget_verdict()
@@ -232,6 +232,10 @@ def _check_is_function(fn: Any) -> None:
         fn.close()
     msg = f"pool.run takes a function and its arguments; got {type(fn).__name__}"
     raise TypeError(msg)
+
+
+def _was_displaced(call: Call, failure: Exception) -> bool:
+    return isinstance(failure, DisplacedError) and failure.concerns(call)
 
 
 def _goes_elsewhere(call: Call, failure: Exception) -> bool:

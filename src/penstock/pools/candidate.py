@@ -35,6 +35,7 @@ class Member:
         id: Its id.
         cap: Most uses at once; None for no bound.
         in_flight: Uses under way, those of a removed resource of the same id included.
+        outlived: How many of them are counted already: their caller has left, their thread has not.
         group: Members of one group cool down together; None for none.
         disabled: Why it is out until somebody enables it; None while it is not.
         enabled_at: Serial number of the latest use when it was last enabled.
@@ -56,6 +57,7 @@ class Member:
         "in_flight",
         "is_removed",
         "order",
+        "outlived",
         "resource",
         "successor",
         "total",
@@ -68,6 +70,7 @@ class Member:
         self.group = group
         self.cap = resource.max_in_flight
         self.in_flight = 0
+        self.outlived = 0
         self.disabled: str | None = None
         self.enabled_at = 0
         self.candidates: list[Candidate] = []

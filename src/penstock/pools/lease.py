@@ -27,6 +27,7 @@ class Lease:
         candidate: The record of the resource in the pool.
         began: Monotonic second in which it was leased.
         displaced: Why the attempt has to end; None while it may go on.
+        is_counted: True once its outcome is known, though a thread may still be at work.
         is_cancelled: True while the cancel of a displaced attempt is on its way.
         call: Whose attempt it is; None where a caller holds it without one.
         task: What runs the attempt.
@@ -40,6 +41,7 @@ class Lease:
         "candidate",
         "displaced",
         "is_cancelled",
+        "is_counted",
         "pool",
         "serial",
         "task",
@@ -52,6 +54,7 @@ class Lease:
         self.began = began
         self.displaced: str | None = None
         self.is_cancelled = False
+        self.is_counted = False
         self.call: Call | None = None
         self.task: asyncio.Task[Any] | None = None
         self.cancelling = 0

@@ -49,10 +49,17 @@ class Leases(Lanes):
             return
         candidate.in_flight -= 1
         candidate.member.in_flight -= 1
+        if lease.is_counted:
+            candidate.member.outlived -= 1
         if candidate.standing is _READY:
             candidate.lane.picker.freed(candidate)
         else:
             self._come_free(lease, candidate, now)
+
+    def outlive(self, lease: Lease) -> None:
+        """Note that a use has been counted and may go on, in a thread that cannot be cancelled."""
+        lease.is_counted = True
+        lease.candidate.member.outlived += 1
 
     def park(
         self, lane: Lane, limit: float, *, key: str | None = None, priority: int, takes: bool
@@ -91,9 +98,11 @@ class Leases(Lanes):
             self._forfeit(member)
 
     def _forfeit(self, member: Member) -> None:
-        member.in_flight = 0
+        member.in_flight = member.outlived = 0
         for candidate in member.candidates:
-            member.counts.cancelled += candidate.in_flight
+            member.counts.cancelled += sum(
+                not lease.is_counted for lease in candidate.leases.values()
+            )
             candidate.in_flight, candidate.probe = 0, None
             candidate.leases.clear()
             if candidate.standing is _READY:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from math import inf
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
@@ -67,8 +68,10 @@ class Leasing(Delivery):
         Raises:
             NoResourceError: None can be ready in time, or none was.
         """
+        until = None if max_wait is None else clock.now() + max_wait
         while True:
-            waiter = await self._wait(call, max_wait, takes=True)
+            left = None if until is None else max(0.0, until - clock.now())
+            waiter = await self._wait(call, left, takes=True)
             lease: Lease = waiter.held
             # Whoever was served stays in the list of limits for a while; the lease must not.
             waiter.held = None
@@ -95,6 +98,11 @@ class Leasing(Delivery):
         """End a lease; whoever waits for it is served."""
         self.machine.give_back(lease, clock.now())
         self.deliver()
+
+    def give_back_after(self, lingering: Any, lease: Lease) -> None:
+        """End a lease whose outcome is known when the last thread of its call has ended."""
+        self.machine.outlive(lease)
+        lingering.when_idle(partial(self.give_back, lease))
 
     def cool_lease(self, lease: Lease, seconds: float | None, reason: str | None) -> None:
         """Do what ``Lease.cooldown`` says."""

@@ -13,7 +13,7 @@ from penstock.pools.options import PoolOptions
 from penstock.pools.picking.base import Picker
 from penstock.pools.resource import Resource
 
-__all__ = ["Roster", "standing_of", "uses_of"]
+__all__ = ["Roster", "standing_of", "unfinished_of", "uses_of"]
 
 
 class Roster(Leases):
@@ -104,12 +104,8 @@ class Roster(Leases):
         return total, counts
 
     def unfinished(self) -> int:
-        """Return how many uses are under way, those of removed resources included."""
-        return sum(
-            candidate.in_flight
-            for member in (*self.members.values(), *self._draining)
-            for candidate in member.candidates
-        )
+        """Return how many uses have not been counted yet, those of removed resources included."""
+        return sum(map(unfinished_of, (*self.members.values(), *self._draining)))
 
     def _fold_drained(self) -> None:
         for member in [*self._draining]:
@@ -133,6 +129,11 @@ class Roster(Leases):
         for candidate in member.candidates:
             self._refresh(candidate, now)
             self._give_up_hope(candidate.lane)
+
+
+def unfinished_of(member: Member) -> int:
+    """Return how many uses of a resource have not been counted yet."""
+    return sum(candidate.in_flight for candidate in member.candidates) - member.outlived
 
 
 def uses_of(member: Member) -> int:

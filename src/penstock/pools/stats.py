@@ -7,7 +7,7 @@ from typing import Any
 
 from penstock.pools.candidate import Candidate, Counts, Member, Standing
 from penstock.pools.machine import PoolMachine
-from penstock.pools.roster import uses_of
+from penstock.pools.roster import unfinished_of, uses_of
 
 __all__ = ["PoolStats", "ResourceStats", "snapshot_of", "stats_of"]
 
@@ -148,7 +148,7 @@ def _stats_of(member: Member, now: float) -> ResourceStats:
         id=member.id,
         standing=_standing(candidates, member, now),
         in_flight=in_flight,
-        **_counters(uses_of(member), member.counts, in_flight),
+        **_counters(uses_of(member), member.counts, unfinished_of(member)),
     )
 
 

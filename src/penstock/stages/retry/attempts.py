@@ -88,7 +88,8 @@ class Attempts:
     async def decide(self) -> Delay | Stop:
         """Return whether and when the next attempt follows; added load is paid for."""
         # It had not failed: it lost its resource, and that is not the call's to pay for.
-        self._counts = not isinstance(self.failure, DisplacedError)
+        failure = self.failure
+        self._counts = not (isinstance(failure, DisplacedError) and failure.concerns(self._call))
         try:
             decision = await self._ask_rules() if self._counts else AT_ONCE
         except Exception as error:  # noqa: BLE001 - nothing may hide the operation's failure

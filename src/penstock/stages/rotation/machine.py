@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from penstock.errors import DisplacedError
 from penstock.pools.lease import Lease
 from penstock.pools.machine import PoolMachine
 from penstock.verdict import RotationEffect, Signal, TryAgain, Verdict, VerdictKind
@@ -48,7 +49,7 @@ class RotationMachine:
                 return
             case RotationEffect.HEALTHY:
                 self.pool.heal(lease, now)
-            case RotationEffect.COOL_DOWN if verdict.sent:
+            case RotationEffect.COOL_DOWN if _is_of_resource(failure, verdict):
                 self._penalise(lease, now)
                 self.pool.cool(lease, now, self._hint(failure, verdict), verdict.reason)
             case RotationEffect.DISABLE:
@@ -89,3 +90,8 @@ class RotationMachine:
 
     def _capped(self, seconds: float) -> float:
         return min(seconds, self._max_cooldown)
+
+
+def _is_of_resource(failure: BaseException, verdict: Verdict) -> bool:
+    # What a policy further in refuses, or loses, says nothing of the resource out here.
+    return verdict.sent and not isinstance(failure, DisplacedError)

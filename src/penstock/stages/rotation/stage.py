@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from asyncio import current_task
 from dataclasses import replace
-from functools import partial
 from threading import get_ident
 from typing import Any, Self
 
@@ -69,7 +68,7 @@ class Rotation:
             result = await call_next(call)
         except BaseException as failure:
             if self._is_displaced(lease, failure):
-                raise self._displaced(lease) from None
+                raise self._displaced(call, lease) from None
             self.fail(call, lease, failure)
             raise
         else:
@@ -83,7 +82,7 @@ class Rotation:
             if call.lingering is None:
                 self.state.give_back(lease, clock.now())
             else:
-                call.lingering.when_idle(partial(pool.give_back, lease))
+                pool.give_back_after(call.lingering, lease)
             if self.state.news:
                 pool.deliver()
 
@@ -141,7 +140,7 @@ class Rotation:
             return False
         return lease.take_back_cancel()
 
-    def _displaced(self, lease: Lease) -> DisplacedError:
+    def _displaced(self, call: Call, lease: Lease) -> DisplacedError:
         lease.candidate.member.counts.displaced += 1
         why = f"was lost to an older call's failure ({lease.displaced})"
-        return DisplacedError(f"resource {lease.resource.id!r} {why}")
+        return DisplacedError(f"resource {lease.resource.id!r} {why}", call=call)
