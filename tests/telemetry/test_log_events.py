@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -211,6 +212,25 @@ async def test_an_event_belongs_to_the_span_of_its_call(told: Any, monkeypatch: 
     assert scheduled.log_record.span_id == stopped.log_record.span_id != 0
 
 
+async def test_an_event_of_a_stream_belongs_to_its_span_too(
+    told: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """That span is never the current one."""
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", TracerProvider())
+    failures = [ConnectionError()]
+
+    async def lines() -> AsyncGenerator[str]:
+        if failures:
+            raise failures.pop()
+        yield "one"
+
+    async with Policy("search").with_retry(2, 1).stream(lines) as items:
+        assert [item async for item in items] == ["one"]
+
+    (scheduled,) = told.records("penstock.retry.scheduled")
+    assert scheduled.log_record.span_id
+
+
 async def test_every_event_says_something_for_people(told: Any):
     """A viewer of logs shows the body."""
     policy = Policy("search").with_retry(2, 0.5).rotating(["1"], inject=None)
@@ -225,17 +245,19 @@ async def test_every_event_says_something_for_people(told: Any):
 
 
 async def test_an_api_whose_records_have_no_event_name_gets_none(
-    told: Any, monkeypatch: pytest.MonkeyPatch
+    told: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    """Before 1.36; spans and metrics work there."""
+    """Before 1.36; spans and metrics work there, and nothing is reported as broken."""
 
     class OldRecord:
         def __init__(self, body: str) -> None:
             self.body = body
 
+    monkeypatch.setattr("penstock.telemetry.faults._reported", set())
     monkeypatch.setattr(log_events, "LogRecord", OldRecord)
     monkeypatch.setattr(plan, "_plan", plan.Plan((None, None, None), None, ()))
 
     await Policy("search").with_retry(2, 0.5).call(scripted(ConnectionError, "done"))
 
     assert told.names() == []
+    assert caplog.records == []
