@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from itertools import takewhile
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 from penstock.call import CallContext
 from penstock.classify import Classifier
@@ -30,6 +31,9 @@ from penstock.switch import LIVE, switching, telling, watch_pool
 __all__ = ["Pipeline", "Settings", "bind", "context_of", "gate_of", "observers_of"]
 
 _ABOVE_ATTEMPTS = ("timeout", "fallback", "budget")
+
+# By pool: the names and observers of the policies that are told of its changes.
+_watched: WeakKeyDictionary[Any, set[tuple[str, tuple[int, ...]]]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -136,7 +140,11 @@ def bind(settings: Settings, stages: Sequence[Stage]) -> Pipeline:
 
 
 def _watch(pool: Any, settings: Settings) -> None:
-    if settings.observers:
+    # By identity: an observer need not be hashable, and the pool keeps it alive from then on.
+    told = (settings.name, tuple(map(id, settings.observers)))
+    if settings.observers and told not in _watched.setdefault(pool, set()):
+        # Once: a program may make a policy per request over one pool.
+        _watched[pool].add(told)
         observe_pool(pool, settings.name, Notifier(settings.observers))
     if settings.telemetry:
         watch_pool(pool, settings.name)
@@ -160,7 +168,7 @@ def _ends(
 def _nest(stages: Sequence[Stage], innermost: Handler, rotation: Any) -> Handler:
     if rotation is None:
         return compose(stages, innermost)
-    if any(name_of(stage) == "retry" for stage in stages):
+    if any(getattr(stage, "runs_again", False) for stage in stages):
         return compose(stages, innermost, rotation)
     # Nobody would run a displaced attempt again. What admits calls sees it come back; a time limit
     # and a fallback further out go on holding for the whole call.

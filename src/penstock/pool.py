@@ -7,9 +7,12 @@ from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
+from penstock.binding import observers_of
 from penstock.classify import Classifier
+from penstock.events import Observer
 from penstock.keywords import PoolKeywords
-from penstock.pool_view import PoolView, Runs, Usage
+from penstock.pool_attempts import Usage
+from penstock.pool_view import PoolView, Runs
 from penstock.pools.administration import Administered
 from penstock.pools.lease import Lease
 from penstock.pools.options import PoolOptions
@@ -37,6 +40,8 @@ class Pool(Administered, Generic[T]):
         max_wait: Most seconds that a ``run`` waits for a resource, from 0; None fails at once where
             none is ready.
         classify: What a failure means, asked before the built-in table, as for ``Policy``.
+        observers: Callables that take every ``Event`` of the pool's own calls, as for ``Policy``.
+        telemetry: False leaves the pool's own calls out of OpenTelemetry.
         options: See ``PoolOptions``.
 
     Raises:
@@ -54,6 +59,8 @@ class Pool(Administered, Generic[T]):
         retry_delay: float | timedelta = 0.5,
         max_wait: float | timedelta | None = None,
         classify: Classifier | None = None,
+        observers: Iterable[Observer] = (),
+        telemetry: bool = True,
         **options: Unpack[PoolKeywords],
     ) -> None: ...
     @overload
@@ -65,6 +72,8 @@ class Pool(Administered, Generic[T]):
         retry_delay: float | timedelta = 0.5,
         max_wait: float | timedelta | None = None,
         classify: Classifier | None = None,
+        observers: Iterable[Observer] = (),
+        telemetry: bool = True,
         **options: Unpack[PoolKeywords],
     ) -> None: ...
     @overload
@@ -76,6 +85,8 @@ class Pool(Administered, Generic[T]):
         retry_delay: float | timedelta = 0.5,
         max_wait: float | timedelta | None = None,
         classify: Classifier | None = None,
+        observers: Iterable[Observer] = (),
+        telemetry: bool = True,
         **options: Unpack[PoolKeywords],
     ) -> None: ...
     def __init__(
@@ -86,12 +97,16 @@ class Pool(Administered, Generic[T]):
         retry_delay: float | timedelta = 0.5,
         max_wait: float | timedelta | None = None,
         classify: Classifier | None = None,
+        observers: Iterable[Observer] = (),
+        telemetry: bool = True,
         **options: Any,
     ) -> None:
         # The options check them all, and are typed as what they store.
         super().__init__(resources, PoolOptions(**options))
         use: Any = {"attempts": attempts, "retry_delay": retry_delay, "max_wait": max_wait}
-        self._usage = Usage(**use, classify=classify)
+        self._usage = Usage(
+            **use, classify=classify, observers=observers_of(observers), telemetry=telemetry
+        )
         self._view: PoolView[T] = PoolView(self, self._usage)
 
     def run(

@@ -6,26 +6,22 @@ import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from random import uniform
-from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar, overload
+from dataclasses import replace
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-from penstock import clock
-from penstock.call import Call, CallContext, Overrides
-from penstock.classify import Classifier
-from penstock.edges import failure_classifier, starting_with
-from penstock.errors import DisplacedError, NoResourceError
+from penstock.binding import Settings, bind, context_of, observers_of
+from penstock.call import Call
 from penstock.operation import name_of
-from penstock.options import Count, Options, SecondsFromZero
 from penstock.overrides import tightened
+from penstock.pool_attempts import PoolAttempts, Usage
 from penstock.pools.lease import Lease
 from penstock.pools.leasing import Leasing
 from penstock.pools.resource import Resource
+from penstock.stage import Handler
 from penstock.stages.rotation import Rotation, RotationOptions
-from penstock.verdict import RetryEffect, TryAgain
 from penstock.wrapping import wrap
 
-__all__ = ["PoolView", "Runs", "Usage"]
+__all__ = ["PoolView", "Runs"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,38 +29,39 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 _COROUTINE_FUNCTION = inspect.CO_COROUTINE
-_begin = starting_with("first")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage(Options):
-    """How calls go through a pool; see ``Pool`` and ``Pool.using``."""
-
-    stage: ClassVar[str] = "pool"
-
-    attempts: Count = 3
-    retry_delay: SecondsFromZero = 0.5
-    max_wait: SecondsFromZero | None = None
-    start_within: SecondsFromZero | None = None
-    classify: Classifier | None = None
-    overrides: Overrides = field(default_factory=Overrides)
 
 
 class PoolView(Generic[T]):
     """A pool as one kind of caller uses it; made by ``pool.using(...)``."""
 
-    __slots__ = ("_context", "_rotation", "_usage", "pool")
+    __slots__ = ("_context", "_pipeline", "_rotation", "_settings", "_usage", "pool")
 
-    def __init__(self, pool: Leasing, usage: Usage) -> None:
+    def __init__(self, pool: Leasing, usage: Usage, like: PoolView[T] | None = None) -> None:
         self.pool = pool
         self._usage = usage
-        options = RotationOptions(resources=pool, max_wait=usage.max_wait)
-        self._rotation = Rotation(options)
-        self._context = CallContext(
-            policy=pool.options.name,
-            classify=failure_classifier(usage.classify),
-            overrides=usage.overrides,
+        self._settings = Settings(
+            pool.options.name,
+            usage.classify,
+            observers=observers_of(usage.observers),
+            telemetry=usage.telemetry,
         )
+        self._context = replace(context_of(self._settings), overrides=usage.overrides)
+        self._pipeline: Handler | None = None
+        if like is None:
+            self._rotation = Rotation(RotationOptions(resources=pool, max_wait=usage.max_wait))
+        else:
+            # Only what the calls bring is another: the stages are the same.
+            self._rotation, self._pipeline = like.parts()
+
+    def parts(self) -> tuple[Rotation, Handler]:
+        """Return what views of the same limits share."""
+        return self._rotation, self._bound()
+
+    def _bound(self) -> Handler:
+        if self._pipeline is None:
+            stages = (PoolAttempts(self._usage), self._rotation)
+            self._pipeline = bind(self._settings, stages).plain
+        return self._pipeline
 
     def using(
         self,
@@ -75,16 +72,21 @@ class PoolView(Generic[T]):
         **overrides: Any,
     ) -> PoolView[T]:
         """Return a view with more of its own; see ``Pool.using``."""
-        given = {"attempts": attempts, "max_wait": max_wait, "start_within": start_within}
+        given: dict[str, Any] = {
+            "attempts": attempts,
+            "max_wait": max_wait,
+            "start_within": start_within,
+        }
+        set_anew = {name: value for name, value in given.items() if value is not None}
         laid_over = {"priority": None, "key": None, "request_id": None, "tags": None, **overrides}
         usage = replace(
             self._usage,
             overrides=tightened(
                 self._usage.overrides, timeout=None, attempts=None, cost=None, **laid_over
             ),
-            **{name: value for name, value in given.items() if value is not None},
+            **set_anew,
         )
-        return PoolView(self.pool, usage)
+        return PoolView(self.pool, usage, None if set_anew else self)
 
     def run(
         self,
@@ -99,7 +101,7 @@ class PoolView(Generic[T]):
         if code is None or not code.co_flags & _COROUTINE_FUNCTION:
             _check_is_function(operation)
             operation = _Started(fn)
-        return self._run(Call(self._context, operation, args, kwargs))
+        return (self._pipeline or self._bound())(Call(self._context, operation, args, kwargs))
 
     @property
     def rotated(self) -> Runs[T]:
@@ -122,58 +124,6 @@ class PoolView(Generic[T]):
             self._rotation.succeed(lease)
         finally:
             self.pool.give_back(lease)
-
-    async def _run(self, call: Call) -> Any:
-        usage, rotation = self._usage, self._rotation
-        if usage.start_within is not None:
-            call.deadline = clock.now() + usage.start_within
-        failed = 0
-        last: Exception | None = None
-        try:
-            while True:
-                try:
-                    self._check_time(call)
-                    return await rotation(call, _begin)
-                except Exception as failure:
-                    if call.resource is None:
-                        raise failure from last
-                    # A displaced attempt had not failed, and does not pay for it.
-                    if not _was_displaced(call, failure):
-                        if not _goes_elsewhere(call, failure):
-                            raise
-                        failed += 1
-                        await self._pause(call, failed, failure)
-                    last = failure
-                call.resource = None
-                call.attempt += 1
-                call.forget_verdict()
-        finally:
-            # Its frames hold this one: together they would be a cycle.
-            del last
-
-    def _check_time(self, call: Call) -> None:
-        if call.deadline is not None and clock.now() >= call.deadline:
-            raise self._exhausted(call, "deadline", "no time is left to begin")
-
-    async def _pause(self, call: Call, failed: int, failure: Exception) -> None:
-        usage = self._usage
-        if failed >= usage.attempts:
-            why = f"all {failed} attempts are spent"
-            raise self._exhausted(call, "attempts_spent", why) from failure
-        if not isinstance(failure, TryAgain):
-            return
-        # Another resource would not help, and all at once would hurt: R12 of the parity table.
-        delay = failure.after
-        if delay is None:
-            delay = usage.retry_delay * uniform(0.5, 1.5)
-        if call.deadline is not None and clock.now() + delay >= call.deadline:
-            why = "the next attempt could not start in time"
-            raise self._exhausted(call, "deadline", why) from failure
-        await asyncio.sleep(delay)
-
-    def _exhausted(self, call: Call, case: str, why: str) -> NoResourceError:
-        # What is wrong with the resource is the cause; its text may hold keys, and stays there.
-        return NoResourceError(f"pool '{call.context.policy}': {why}", case=case)
 
 
 class Runs(Generic[T]):
@@ -232,18 +182,6 @@ def _check_is_function(fn: Any) -> None:
         fn.close()
     msg = f"pool.run takes a function and its arguments; got {type(fn).__name__}"
     raise TypeError(msg)
-
-
-def _was_displaced(call: Call, failure: Exception) -> bool:
-    return isinstance(failure, DisplacedError) and failure.concerns(call)
-
-
-def _goes_elsewhere(call: Call, failure: Exception) -> bool:
-    if isinstance(failure, TryAgain):
-        return True
-    verdict = call.judge(failure)
-    effect = verdict.effects.retry
-    return verdict.sent and (effect is RetryEffect.AT_HINT or effect is RetryEffect.ELSEWHERE)
 
 
 async def _nothing() -> None:

@@ -24,6 +24,7 @@ from penstock import (
     CooldownResource,
     Handler,
     Policy,
+    Pool,
     RateLimitedError,
     Resource,
     TryAgain,
@@ -78,6 +79,25 @@ async def test_a_failure(spans):
         "pay charge 0-0 ! error.type=KeyError attempts=1 outcome=failure",
         "  attempt 0-0 ! error.type=KeyError attempt.number=1 verdict=caller_bug",
     ]
+
+
+async def test_a_pool_alone(spans):
+    """Its calls are traced under its name, each attempt with its resource."""
+    pool = Pool({"a": 1, "b": 2}, name="keys", cooldown=[10])
+
+    async def search(key):
+        await asyncio.sleep(1)
+        if key.id == "a":
+            raise CooldownResource
+        return "found"
+
+    await pool.run(search)
+
+    root = spans.roots()[0]
+    attempts = spans.below(root)
+    assert root.name.startswith("keys ")
+    assert [span.attributes["penstock.resource.name"] for span in attempts] == ["a", "b"]
+    assert root.attributes["penstock.outcome"] == "success"
 
 
 async def test_rotation_with_a_cooldown(spans):

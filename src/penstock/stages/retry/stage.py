@@ -28,6 +28,8 @@ class Retry:
     __slots__ = ("_outcomes", "_rules", "_seed", "_totals", "_trusts_results", "options")
 
     name = "retry"
+    # A displaced attempt, too.
+    runs_again = True
 
     def __init__(self, options: RetryOptions, *, seed: int | None = None) -> None:
         self.options = options
