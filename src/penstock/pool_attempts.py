@@ -11,7 +11,7 @@ from penstock import clock
 from penstock.call import Call, Overrides
 from penstock.classify import Classifier
 from penstock.errors import DisplacedError, NoResourceError
-from penstock.events import Observer
+from penstock.events import Observer, RetryScheduled, WaitEnded
 from penstock.options import Count, Flag, Options, SecondsFromZero
 from penstock.stage import Handler
 from penstock.verdict import RetryEffect, TryAgain
@@ -81,20 +81,30 @@ class PoolAttempts:
             raise self._exhausted(call, "deadline", "no time is left to begin")
 
     async def _pause(self, call: Call, failed: int, failure: Exception) -> None:
-        usage = self._usage
+        usage, delay = self._usage, 0.0
         if failed >= usage.attempts:
-            why = f"all {failed} attempts are spent"
+            why = "its only attempt is spent" if failed == 1 else f"all {failed} attempts are spent"
             raise self._exhausted(call, "attempts_spent", why) from failure
-        if not isinstance(failure, TryAgain):
-            return
-        # Another resource would not help, and all at once would hurt: R12 of the parity table.
-        delay = failure.after
-        if delay is None:
-            delay = usage.retry_delay * uniform(0.5, 1.5)
-        if call.deadline is not None and clock.now() + delay >= call.deadline:
+        if isinstance(failure, TryAgain):
+            # Another resource would not help, and all at once would hurt.
+            own = usage.retry_delay * uniform(0.5, 1.5)
+            delay = own if failure.after is None else failure.after
+        if delay and call.deadline is not None and clock.now() + delay >= call.deadline:
             why = "the next attempt could not start in time"
             raise self._exhausted(call, "deadline", why) from failure
-        await asyncio.sleep(delay)
+        if call.notify is not None:
+            kind, name = call.judge(failure).kind, type(failure).__name__
+            facts = {"attempt": call.attempt, "delay": delay, "verdict": kind, "error_type": name}
+            call.emit(RetryScheduled, **facts)
+        if delay:
+            await self._sleep(call, delay)
+
+    async def _sleep(self, call: Call, seconds: float) -> None:
+        began = clock.now()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            call.emit(WaitEnded, stage="backoff", seconds=clock.now() - began)
 
     def _exhausted(self, call: Call, case: str, why: str) -> NoResourceError:
         # What is wrong with the resource is the cause; its text may hold keys, and stays there.

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-from penstock.binding import Settings, bind, context_of, observers_of
+from penstock.binding import Pipeline, Settings, bind, context_of, observers_of
 from penstock.call import Call
 from penstock.operation import name_of
 from penstock.overrides import tightened
@@ -34,7 +34,7 @@ _COROUTINE_FUNCTION = inspect.CO_COROUTINE
 class PoolView(Generic[T]):
     """A pool as one kind of caller uses it; made by ``pool.using(...)``."""
 
-    __slots__ = ("_context", "_pipeline", "_rotation", "_settings", "_usage", "pool")
+    __slots__ = ("_context", "_enter", "_pipeline", "_rotation", "_settings", "_usage", "pool")
 
     def __init__(self, pool: Leasing, usage: Usage, like: PoolView[T] | None = None) -> None:
         self.pool = pool
@@ -46,22 +46,24 @@ class PoolView(Generic[T]):
             telemetry=usage.telemetry,
         )
         self._context = replace(context_of(self._settings), overrides=usage.overrides)
-        self._pipeline: Handler | None = None
+        self._pipeline: Pipeline | None = None
+        self._enter: Handler | None = None
         if like is None:
             self._rotation = Rotation(RotationOptions(resources=pool, max_wait=usage.max_wait))
         else:
             # Only what the calls bring is another: the stages are the same.
             self._rotation, self._pipeline = like.parts()
 
-    def parts(self) -> tuple[Rotation, Handler]:
+    def parts(self) -> tuple[Rotation, Pipeline]:
         """Return what views of the same limits share."""
-        return self._rotation, self._bound()
-
-    def _bound(self) -> Handler:
         if self._pipeline is None:
             stages = (PoolAttempts(self._usage), self._rotation)
-            self._pipeline = bind(self._settings, stages).plain
-        return self._pipeline
+            self._pipeline = bind(self._settings, stages)
+        return self._rotation, self._pipeline
+
+    def _bound(self) -> Handler:
+        self._enter = self.parts()[1].plain
+        return self._enter
 
     def using(
         self,
@@ -101,7 +103,7 @@ class PoolView(Generic[T]):
         if code is None or not code.co_flags & _COROUTINE_FUNCTION:
             _check_is_function(operation)
             operation = _Started(fn)
-        return (self._pipeline or self._bound())(Call(self._context, operation, args, kwargs))
+        return (self._enter or self._bound())(Call(self._context, operation, args, kwargs))
 
     @property
     def rotated(self) -> Runs[T]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from penstock import CooldownResource, NoResourceError, Policy, Pool, Resource
+from penstock import CooldownResource, NoResourceError, Policy, Pool, Resource, TryAgain
 from penstock.events import (
     AttemptEnded,
     AttemptStarted,
@@ -10,8 +10,10 @@ from penstock.events import (
     CallRejected,
     CallStarted,
     ResourceChanged,
+    RetryScheduled,
+    WaitEnded,
 )
-from penstock.testing import EventLog
+from penstock.testing import EventLog, scripted, takes
 
 pytestmark = pytest.mark.virtual_time
 
@@ -36,6 +38,23 @@ async def test_a_pools_own_calls_tell_their_story():
     assert log.only(ResourceChanged).new == "cooling"
     ended = log.only(CallEnded)
     assert (ended.outcome, ended.attempts, ended.request_id) == ("success", 2, "r1")
+
+
+async def test_the_pause_before_another_attempt_is_told():
+    """What the attempts took and what was waited for add up to the whole call."""
+    log = EventLog()
+    pool = Pool({"a": 1}, observers=[log], retry_delay=2)
+    operation = scripted(takes(1, TryAgain()), takes(1, TryAgain(after=3)), then=takes(1, "done"))
+
+    assert await pool.run(operation) == "done"
+
+    delays = [event.delay for event in log.of(RetryScheduled)]
+    waits = [event.seconds for event in log.of(WaitEnded, stage="backoff")]
+    attempts = [event.duration for event in log.of(AttemptEnded)]
+    assert delays == waits
+    assert 1 <= delays[0] <= 3
+    assert delays[1] == 3
+    assert sum(waits) + sum(attempts) == pytest.approx(log.only(CallEnded).duration)
 
 
 async def test_a_pool_that_is_exhausted_says_so_to_observers():
