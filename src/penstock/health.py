@@ -48,8 +48,8 @@ class Gate(Protocol):
         """Return whether and when this call can be served."""
         ...
 
-    async def wait_until_open(self, call: Call) -> None:
-        """Wait until this call can be served, holding nothing.
+    async def wait_until_open(self, call: Call, max_wait: float | None = None) -> None:
+        """Wait until this call can be served, holding nothing; at most ``max_wait`` seconds.
 
         Raises:
             NoResourceError: It cannot be before the call's time is up.

@@ -123,7 +123,7 @@ async def test_rotation_with_a_cooldown(spans):
             "  attempt 0-0 ! error.type=CooldownResource attempt.number=2 resource.name=b "
             "verdict=rate_limited"
         ),
-        "  attempt 10-11 attempt.number=3 resource.name=a verdict=ok wait.backoff=10",
+        "  attempt 10-11 attempt.number=3 resource.name=a verdict=ok wait.cooldown=10",
     ]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from penstock import clock
 from penstock.call import Call, RefusedResult
-from penstock.errors import DisplacedError, InvalidResultError, RejectedError
+from penstock.errors import DisplacedError, InvalidResultError, NoResourceError, RejectedError
 from penstock.events import HookFailed, RetryScheduled, RetryStopped, WaitEnded
 from penstock.hooks import timed
 from penstock.matching import answer_of
@@ -32,6 +32,10 @@ _NOT_ACCEPTED = Verdict(VerdictKind.UNKNOWN, reason="result not accepted")
 _YIELD_EVERY = 10
 
 
+# A return that comes a little late is still waited for.
+_RETURN_SLACK = 0.1
+
+
 class Attempts:
     """One call's attempts and what is decided between them.
 
@@ -45,6 +49,7 @@ class Attempts:
         "_filter",
         "_has_hooks",
         "_options",
+        "_returns",
         "_run",
         "_theirs",
         "_trail",
@@ -62,6 +67,7 @@ class Attempts:
         self._run = rules.run_for(call, began, self._theirs)
         self._has_hooks = options.on_retry is not None or self._theirs is not None
         self._counts = True
+        self._returns = False
         self._trail = Trail(keeps_all=not outcomes.trusts_results)
         self.failure: Exception | None = None
         self.result: Any = None
@@ -109,7 +115,9 @@ class Attempts:
                 await self._run_hooks(seconds)
             self.failure = self.result = None
             self._call.forget_verdict()
-            if seconds > 0:
+            if seconds > 0 and self._returns:
+                await self._wait_for_return(seconds)
+            elif seconds > 0:
                 await self._sleep(seconds)
             elif self._run.attempt % _YIELD_EVERY == 0:
                 await asyncio.sleep(0)
@@ -154,6 +162,7 @@ class Attempts:
             if health.earliest_ready_in is None:
                 return Stop(Reason.NO_RESOURCE)
             ready_in = health.earliest_ready_in if _is_of_resource(failure, verdict) else None
+        self._returns = ready_in is not None
         return self._run.decide(verdict, clock.now(), call.deadline, ready_in=ready_in)
 
     async def _run_hooks(self, seconds: float) -> None:
@@ -168,6 +177,15 @@ class Attempts:
         # A refused response holds a connection: it is closed before the sleep, not after it.
         if isinstance(failure, RefusedResult):
             await self._discard(failure.result)
+
+    async def _wait_for_return(self, seconds: float) -> None:
+        # At the pool, where somebody who is added or enabled in the meantime ends the wait.
+        gate: Any = self._call.context.gate
+        try:
+            await gate.wait_until_open(self._call, seconds + _RETURN_SLACK)
+        except NoResourceError:
+            # The rests were made longer: the next attempt is refused, or waits, by the usual rules.
+            return
 
     async def _sleep(self, seconds: float) -> None:
         began = clock.now()

@@ -104,13 +104,17 @@ class Rotation:
         """Return whether and when this call can be served."""
         return self.pool.health_for(call)
 
-    async def wait_until_open(self, call: Call) -> None:
+    async def wait_until_open(self, call: Call, max_wait: float | None = None) -> None:
         """Wait until somebody can serve the call, holding nothing.
+
+        Args:
+            call: Who waits.
+            max_wait: Most seconds, from 0; None takes the stage's own.
 
         Raises:
             NoResourceError: Nobody can before its time is up.
         """
-        await self.pool.wait_until_open(call, self._max_wait)
+        await self.pool.wait_until_open(call, self._max_wait if max_wait is None else max_wait)
 
     def succeed(self, lease: Lease) -> None:
         """Record that a lease's use went well."""
