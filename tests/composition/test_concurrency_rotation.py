@@ -47,6 +47,26 @@ async def test_no_permit_is_taken_while_every_resource_rests():
     assert _permits(rotating) == (0, 0)
 
 
+async def test_a_permit_that_comes_while_every_resource_rests_is_passed_on():
+    """Given a call in line when the pool shuts, then another policy has the permit meanwhile."""
+    pool = _keys(1, cooldown=30)
+    rotating = Policy().with_timeout(100).with_concurrency(1).rotating(pool)
+    other = Policy("other").with_stage(rotating.stages[1])
+    limited, waiting = scripted(takes(2, CooldownResource())), scripted(then=takes(1, "late"))
+    served = scripted(then=takes(1, "served"))
+
+    tasks = _start(rotating.call(limited), rotating.call(waiting))
+    await asyncio.sleep(5)
+    between = _permits(rotating)
+    tasks += _start(other.call(served))
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert between == (0, 0)
+    assert results[1:] == ["late", "served"]
+    assert (served.times, waiting.times) == ([5], [32])
+    assert _permits(rotating) == (0, 0)
+
+
 @pytest.mark.parametrize("retries", [True, False])
 async def test_a_displaced_attempt_gives_its_permit_back_and_asks_again(retries: bool):
     """Given one permit, then whoever stands in line comes before the victim's next attempt."""

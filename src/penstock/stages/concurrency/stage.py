@@ -79,6 +79,15 @@ class Concurrency:
             wake(waiter)
 
     async def _wait_for_permit(self, call: Call) -> None:
+        await self._wait_in_line(call)
+        gate = call.context.gate
+        while gate is not None and gate.is_shut_for(call):
+            # Its turn has come and nobody can serve it: others may have use for the permit.
+            self._release(self._machine.generation)
+            await gate.wait_until_open(call)
+            await self._wait_in_line(call)
+
+    async def _wait_in_line(self, call: Call) -> None:
         self._move_in()
         machine = self._machine
         match machine.admit():
