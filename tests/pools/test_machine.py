@@ -1205,17 +1205,16 @@ def test_what_drained_in_a_loop_that_is_gone_has_ended() -> None:
 
 
 def steps(action: Callable[[], object]) -> int:
-    """Count the bytecodes that an action runs: no clock, so no luck."""
+    """Count the lines that an action runs: no clock, so no luck."""
     count = 0
 
-    def look(frame: FrameType, event: str, arg: object) -> Any:
+    def look(_frame: FrameType, event: str, _arg: object) -> Any:
         nonlocal count
-        frame.f_trace_lines, frame.f_trace_opcodes = False, True
-        count += event == "opcode"
+        count += event == "line"
         return look
 
     before = sys.gettrace()
-    # Whoever listens for collections runs bytecodes too.
+    # Whoever listens for collections runs lines too.
     gc.disable()
     sys.settrace(look)
     try:
