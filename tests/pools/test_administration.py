@@ -587,3 +587,57 @@ async def test_sequence_numbers_have_no_gaps_and_every_hook_has_all_of_them() ->
 
     assert own == watched == list(range(1, len(own) + 1))
     assert len(own) >= 20
+
+
+async def test_one_that_is_away_is_waited_for():
+    """It is expected back, so nobody is refused; the gate and the snapshot say so."""
+    pool = Pool(["a"], max_wait=60)
+    pool.withdraw("1", "starting")
+    asyncio.get_running_loop().call_later(5, pool.restore, "1", "starting")
+
+    before = now()
+    served = await pool.run(scripted("fine"))
+
+    assert served == "fine"
+    assert now() - before == pytest.approx(5)
+
+
+async def test_absences_overlap():
+    """It serves when the last of them has ended."""
+    pool = Pool(["a"])
+    pool.withdraw("1", "paused")
+    pool.withdraw("1", "starting")
+
+    pool.restore("1", "starting")
+
+    assert pool.stats().by_standing["away"] == 1
+    assert pool.health().reason == "1 away"
+    pool.restore("1", "paused")
+    assert pool.health().ready == 1
+
+
+async def test_one_that_is_away_and_disabled_is_not_waited_for():
+    """Nobody knows that it will ever be back."""
+    pool = Pool(["a"], max_wait=60)
+    pool.withdraw("1", "starting")
+    pool.disable("1")
+
+    with pytest.raises(NoResourceError) as caught:
+        await pool.run(scripted("fine"))
+
+    assert caught.value.case == "all_disabled"
+    assert pool.snapshot()["resources"]["1"]["standing"] == "disabled"
+
+
+async def test_one_that_joins_away_serves_when_it_is_restored():
+    """Who waits is not served by it before."""
+    pool = Pool(["a"], max_wait=60)
+    pool.disable("1")
+    pool.add("b", "late", away="starting")
+
+    waiting = asyncio.create_task(pool.run(scripted("fine")))
+    await asyncio.sleep(1)
+    assert not waiting.done()
+    pool.restore("late", "starting")
+
+    assert await waiting == "fine"

@@ -19,7 +19,7 @@ from penstock.pools.resource import Resource
 from penstock.pools.stats import snapshot_of, stats_of
 from penstock.waitlist import Waiter, WaiterState
 
-READY, FULL, PROBING, COOLING, DISABLED = Standing
+READY, FULL, PROBING, COOLING, AWAY, DISABLED = Standing
 
 
 def resource(name: str, cap: int | None = None, group: str | None = None) -> Resource[str]:

@@ -32,7 +32,7 @@ from penstock.stages.rotation.machine import RotationMachine
 from penstock.verdict import Verdict, VerdictKind
 from penstock.waitlist import Waiter, WaiterState
 
-READY, FULL, PROBING, COOLING, DISABLED = Standing
+READY, FULL, PROBING, COOLING, AWAY, DISABLED = Standing
 
 T = TypeVar("T")
 

@@ -83,14 +83,16 @@ async def test_a_circuit_has_its_label(readings: Any):
 
 
 async def test_resources_are_counted_by_state(readings: Any):
-    """All four states, also those that nobody is in."""
+    """All states, also those that nobody is in."""
     policy = Policy("search").with_retry(5, 0).rotating(list("abcd"), name="keys", inject=None)
     await policy.call(scripted(CooldownResource(60), DisableResource("gone"), "done"))
 
     assert readings.series(RESOURCE, "pool.name", "resource.name", "resource.state") == {
         ("keys", None, "ready"): 2,
         ("keys", None, "full"): 0,
+        ("keys", None, "probing"): 0,
         ("keys", None, "cooling"): 1,
+        ("keys", None, "away"): 0,
         ("keys", None, "disabled"): 1,
     }
 
@@ -104,7 +106,7 @@ async def test_resources_are_told_apart_on_request(readings: Any):
 
     found = readings.series(RESOURCE, "pool.name", "resource.name", "resource.state")
 
-    assert len(found) == 8
+    assert len(found) == 12
     assert sorted(key for key, value in found.items() if value) == [
         ("keys", "1", "cooling"),
         ("keys", "2", "ready"),

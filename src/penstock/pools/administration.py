@@ -31,12 +31,19 @@ class Administered(Leasing):
 
     __slots__ = ()
 
-    def add(self, resource: Any, id: str | None = None) -> Resource[Any]:  # noqa: A002 - its name
+    def add(
+        self,
+        resource: Any,
+        id: str | None = None,  # noqa: A002 - its name
+        *,
+        away: str | None = None,
+    ) -> Resource[Any]:
         """Take a resource in; it serves at once.
 
         Args:
             resource: A ``Resource``, or a value.
             id: Its id where a value is given; None names it by its place.
+            away: Why it cannot serve yet, until ``restore`` of that reason; None where it can.
 
         Raises:
             ConfigError: The id is in the pool already or is not allowed, the resource has another
@@ -45,7 +52,7 @@ class Administered(Leasing):
         made = resource_of(resource, "the resource to add")
         if id is not None:
             made.name(id)
-        return self._at_home(lambda: self._add(made))
+        return self._at_home(lambda: self._add(made, away))
 
     def remove(self, id: str) -> None:  # noqa: A002 - the word of the field
         """Take a resource out for good; uses under way go on to their end.
@@ -74,6 +81,28 @@ class Administered(Leasing):
             KeyError: There is none of that id.
         """
         self._at_home(lambda: self.machine.disable_member(self._member(id), clock.now(), reason))
+
+    def withdraw(self, id: str, reason: str) -> None:  # noqa: A002 - as above
+        """Keep a resource from serving for the moment; whoever waits for it waits on.
+
+        Several absences, each of a reason of its own, may overlap.
+
+        Args:
+            id: The resource's.
+            reason: A short word, for ``restore``.
+
+        Raises:
+            KeyError: There is none of that id.
+        """
+        self._at_home(lambda: self.machine.withdraw(self._member(id), reason, clock.now()))
+
+    def restore(self, id: str, reason: str) -> None:  # noqa: A002 - as above
+        """End an absence of a resource.
+
+        Raises:
+            KeyError: There is none of that id.
+        """
+        self._at_home(lambda: self.machine.restore(self._member(id), reason, clock.now()))
 
     def resize(self, id: str, max_in_flight: int | None) -> None:  # noqa: A002 - as above
         """Change how many uses a resource takes at once; a lower cap cuts nobody off.
@@ -108,12 +137,12 @@ class Administered(Leasing):
         """
         return self._at_home(lambda: stats_of(self.machine, clock.now()))
 
-    def _add(self, resource: Resource[Any]) -> Resource[Any]:
+    def _add(self, resource: Resource[Any], away: str | None) -> Resource[Any]:
         if resource.id is None:
             resource.name(self._free_id())
         if resource.id in self.machine.members:
             raise ConfigError(f"pool: resource {resource.id!r} is in the pool already")
-        self.machine.add(resource, clock.now())
+        self.machine.add(resource, clock.now(), away=away)
         return resource
 
     def _free_id(self) -> str:

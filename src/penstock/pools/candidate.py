@@ -24,6 +24,7 @@ class Standing(enum.Enum):
     FULL = "full"
     PROBING = "probing"
     COOLING = "cooling"
+    AWAY = "away"
     DISABLED = "disabled"
 
 
@@ -38,6 +39,7 @@ class Member:
         outlived: How many of them are counted already: their caller has left, their thread has not.
         group: Members of one group cool down together; None for none.
         disabled: Why it is out until somebody enables it; None while it is not.
+        away: Why it cannot serve for the moment (a worker that starts, say); empty while it can.
         enabled_at: Serial number of the latest use when it was last enabled.
         candidates: What it is to each lane of the pool.
         successor: Who took over its id after it was removed.
@@ -47,6 +49,7 @@ class Member:
     """
 
     __slots__ = (
+        "away",
         "candidates",
         "cap",
         "counts",
@@ -72,6 +75,7 @@ class Member:
         self.in_flight = 0
         self.outlived = 0
         self.disabled: str | None = None
+        self.away: set[str] = set()
         self.enabled_at = 0
         self.candidates: list[Candidate] = []
         self.successor: Member | None = None

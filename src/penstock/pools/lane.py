@@ -76,13 +76,14 @@ class Lane:
 
     @property
     def is_shut(self) -> bool:
-        """True when nobody can serve before the end of a rest or of a probe, if ever."""
+        """True when nobody can serve before the end of a rest, of a probe or of an absence."""
         return not (self.counts[Standing.READY] or self.counts[Standing.FULL])
 
     @property
     def may_open_now(self) -> bool:
-        """True when somebody serves, or may any moment: at the end of a use or of a probe."""
-        return bool(self.counts[Standing.PROBING]) or not self.is_shut
+        """True when somebody serves, or may any moment: when a use, a probe, an absence ends."""
+        counts = self.counts
+        return bool(counts[Standing.PROBING] or counts[Standing.AWAY]) or not self.is_shut
 
     @property
     def is_idle(self) -> bool:
@@ -149,6 +150,8 @@ class Lane:
             parts.append(f"{counts[Standing.FULL]} in use")
         if counts[Standing.PROBING]:
             parts.append(f"{counts[Standing.PROBING]} being tried after a rest")
+        if counts[Standing.AWAY]:
+            parts.append(f"{counts[Standing.AWAY]} away")
         if counts[Standing.DISABLED]:
             parts.append(f"{counts[Standing.DISABLED]} disabled")
         return ", ".join(parts)

@@ -17,7 +17,7 @@ __all__ = ["Lanes", "News"]
 
 News = Waiter | Lease | Change
 
-READY, FULL, PROBING, COOLING, DISABLED = Standing
+READY, FULL, PROBING, COOLING, AWAY, DISABLED = Standing
 
 # Models, regions, tenants: a pool that is told apart by more than this is told apart by something
 # that never repeats, and must not grow for ever. Lanes in which nothing is going on are dropped.
@@ -35,7 +35,8 @@ class Lanes:
         lanes: By dimension.
         main: The lane of calls without a dimension.
         serial: Number of the latest lease.
-        is_shut: True while some lane can serve nobody before the end of a rest or of a probe.
+        is_shut: True while some lane can serve nobody before the end of a rest or of a probe, or
+            before one that is away has come back.
         news: What has to be told, in order: a waiter that was served (``held`` is its lease) or
             taken out in vain, a lease whose attempt must be cancelled, a change of standing.
             Whoever calls takes it from here.
@@ -102,6 +103,8 @@ class Lanes:
         member = candidate.member
         if member.is_removed or member.disabled is not None:
             return DISABLED
+        if member.away:
+            return AWAY
         if candidate.cooling_until is not None:
             return COOLING
         if member.cap is not None and member.in_flight >= member.cap:

@@ -34,18 +34,21 @@ class Roster(Leases):
         self._removed = Counts()
         self._removed_total = 0
 
-    def add(self, resource: Resource[Any], now: float = 0.0) -> None:
+    def add(self, resource: Resource[Any], now: float = 0.0, *, away: str | None = None) -> None:
         """Take a resource in, with a clean slate, last in order.
 
         Args:
             resource: With an id that nobody in the pool has.
             now: Monotonic seconds; while the pool is built nobody waits, and any time will do.
+            away: Why it cannot serve yet; see ``withdraw``.
         """
         self._orders += 1
         group = resource.group
         if group is None and self._options.group is not None:
             group = self._options.group(resource)
         member = Member(resource, self._orders, group)
+        if away is not None:
+            member.away.add(away)
         for old in self._draining:
             if old.id == member.id and old.successor is None:
                 old.successor = member
@@ -80,6 +83,20 @@ class Roster(Leases):
     def disable_member(self, member: Member, now: float, reason: str | None) -> None:
         """Take a resource out until it is enabled; uses under way go on."""
         self._disable(member, reason, now)
+
+    def withdraw(self, member: Member, reason: str, now: float) -> None:
+        """Keep a resource from serving until ``restore`` of the same reason; uses go on.
+
+        Whoever waits for it waits on: it is expected back, unlike one that is disabled.
+        """
+        member.away.add(reason)
+        for candidate in member.candidates:
+            self._refresh(candidate, now)
+
+    def restore(self, member: Member, reason: str, now: float) -> None:
+        """End an absence; while there are others the resource stays away."""
+        member.away.discard(reason)
+        self._refresh_all(member, now)
 
     def resize(self, member: Member, cap: int | None, now: float) -> None:
         """Change how many uses a resource takes at once."""

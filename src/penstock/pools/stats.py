@@ -18,7 +18,7 @@ class ResourceStats:
 
     Attributes:
         id: The resource's id.
-        standing: ``ready``, ``full``, ``probing``, ``cooling`` or ``disabled``.
+        standing: ``ready``, ``full``, ``probing``, ``cooling``, ``away`` or ``disabled``.
         in_flight: Uses under way.
         uses: Leases handed out.
         successes: Uses that ended well.
@@ -47,7 +47,8 @@ class PoolStats:
 
     Attributes:
         total: Resources in the pool.
-        by_standing: Resources by ``ready``, ``full``, ``probing``, ``cooling`` and ``disabled``.
+        by_standing: Resources by ``ready``, ``full``, ``probing``, ``cooling``, ``away`` and
+            ``disabled``.
         in_flight: Uses under way, those of removed resources not included.
         waiting: Calls that wait for a resource.
         uses: Leases handed out.
@@ -134,6 +135,8 @@ def _state_of(candidates: list[Candidate], member: Member, now: float) -> dict[s
 def _standing(candidates: list[Candidate], member: Member, now: float) -> str:
     if member.disabled is not None:
         return "disabled"
+    if member.away:
+        return "away"
     if any(c.cooling_until is not None and c.cooling_until > now for c in candidates):
         return "cooling"
     if member.cap is not None and member.in_flight >= member.cap:

@@ -41,7 +41,7 @@ STATE_OF_CIRCUIT = "penstock.circuit.state"
 STATE_OF_RESOURCE = "penstock.resource.state"
 
 CIRCUIT_STATES = ("closed", "open", "half_open", "isolated")
-RESOURCE_STATES = ("ready", "full", "cooling", "disabled")
+RESOURCE_STATES = ("ready", "full", "probing", "cooling", "away", "disabled")
 
 # The boundaries that OpenTelemetry's conventions advise for the duration of HTTP requests, and
 # three more: calls with retries and waits last longer than one request.
