@@ -13,12 +13,16 @@ from penstock.errors import (
     NoResourceError,
     PolicyError,
     PolicyOrderWarning,
+    PoolStoppedError,
     RateLimitedError,
     RejectedError,
+    RemoteError,
+    WorkerDiedError,
 )
 from penstock.events import Event, Observer
 from penstock.health import Health
 from penstock.policy import Policy
+from penstock.signals import RestartWorker, SkipTask, StopPool, TripBreaker
 from penstock.stage import Handler, Stage
 from penstock.verdict import CooldownResource, DisableResource, TryAgain, Verdict, VerdictKind
 
@@ -27,6 +31,10 @@ if TYPE_CHECKING:
     from penstock.pools.lease import Lease
     from penstock.pools.resource import Resource
     from penstock.rotating import RotatingPolicy
+    from penstock.workers.job import Job
+    from penstock.workers.options import Escalation
+    from penstock.workers.pool import WorkerPool
+    from penstock.workers.worker import Worker
 
 __all__ = [
     "BudgetExhaustedError",
@@ -37,10 +45,12 @@ __all__ = [
     "ConfigError",
     "CooldownResource",
     "DisableResource",
+    "Escalation",
     "Event",
     "Handler",
     "Health",
     "InvalidResultError",
+    "Job",
     "Lease",
     "NoResourceError",
     "Observer",
@@ -48,14 +58,23 @@ __all__ = [
     "PolicyError",
     "PolicyOrderWarning",
     "Pool",
+    "PoolStoppedError",
     "RateLimitedError",
     "RejectedError",
+    "RemoteError",
     "Resource",
+    "RestartWorker",
     "RotatingPolicy",
+    "SkipTask",
     "Stage",
+    "StopPool",
+    "TripBreaker",
     "TryAgain",
     "Verdict",
     "VerdictKind",
+    "Worker",
+    "WorkerDiedError",
+    "WorkerPool",
     "current_call",
     "current_lease",
     "current_resource",
@@ -63,10 +82,14 @@ __all__ = [
 
 # A program that does not rotate does not pay for it at its start.
 _WHEN_ASKED_FOR = {
+    "Escalation": "penstock.workers.options",
+    "Job": "penstock.workers.job",
     "Lease": "penstock.pools.lease",
     "Pool": "penstock.pool",
     "Resource": "penstock.pools.resource",
     "RotatingPolicy": "penstock.rotating",
+    "Worker": "penstock.workers.worker",
+    "WorkerPool": "penstock.workers.pool",
 }
 
 

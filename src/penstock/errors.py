@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 __all__ = [
     "BudgetExhaustedError",
     "CallTimeoutError",
@@ -13,8 +15,11 @@ __all__ = [
     "NoResourceError",
     "PolicyError",
     "PolicyOrderWarning",
+    "PoolStoppedError",
     "RateLimitedError",
     "RejectedError",
+    "RemoteError",
+    "WorkerDiedError",
 ]
 
 
@@ -107,6 +112,48 @@ class CallTimeoutError(PolicyError, TimeoutError):
     def __init__(self, message: str = "", *, seconds: float | None = None) -> None:
         super().__init__(message)
         self.seconds = seconds
+
+
+class PoolStoppedError(PolicyError):
+    """The worker pool has been stopped, or was not started: it takes no job and drops those it has.
+
+    Its cause, where there is one, is what the pool was stopped for.
+    """
+
+
+class WorkerDiedError(PolicyError):
+    """A worker ended while it served the call: killed, crashed, or out of memory.
+
+    Nobody knows how far the call had come. It is transient: retry makes it again, on another worker
+    where one is ready.
+    """
+
+
+class RemoteError(Exception):
+    """Stands for a failure in another process that cannot travel as it is.
+
+    Args:
+        message: The failure's text.
+        type_name: Its class, with the module.
+        status_code: Its HTTP status, where it had one.
+        headers: Its response's headers, where it had any.
+        traceback_text: Where it was raised, as Python prints it.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        type_name: str = "",
+        status_code: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        traceback_text: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.type_name = type_name
+        self.status_code = status_code
+        self.headers = dict(headers or {})
+        self.traceback_text = traceback_text
 
 
 class InvalidResultError(PolicyError):

@@ -287,6 +287,10 @@ class Policy(FluentStages, Rotatable, ManyCalls, Loadable):
         stages = ", ".join(name_of(s) for s in self.stages)
         return f"<Policy {self.name!r}: {stages or 'no stages'}>"
 
+    def bound(self) -> tuple[Handler, CallContext]:
+        """Return what takes this policy's calls, and what they share: for those who build on it."""
+        return self._handler(), self._context
+
     def _handler(self) -> Handler:
         # Bound at the first call, not when built: a chain makes policies that never run.
         if self._enter is None:

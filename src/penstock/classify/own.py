@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import math
 
-from penstock.errors import CallTimeoutError, DisplacedError, PolicyError, RejectedError
+from penstock.errors import (
+    CallTimeoutError,
+    DisplacedError,
+    PolicyError,
+    RejectedError,
+    WorkerDiedError,
+)
+from penstock.signals import RestartWorker, SkipTask, StopPool, TripBreaker
 from penstock.verdict import (
     CooldownResource,
     DisableResource,
@@ -23,24 +30,41 @@ def by_own_type(failure: Signal | PolicyError) -> Verdict:
     A rejection is RATE_LIMITED: waiting until coming back can help is right, and a breaker further
     out stays as it is, because the service has not been asked.
     """
-    name = type(failure).__name__
-    match failure:
+    return _by_signal(failure) if isinstance(failure, Signal) else _by_error(failure)
+
+
+def _by_signal(signal: Signal) -> Verdict:
+    word = signal.reason or type(signal).__name__
+    match signal:
         case CooldownResource():
-            return Verdict(VerdictKind.RATE_LIMITED, sound_seconds(failure.seconds), _word(failure))
+            return Verdict(VerdictKind.RATE_LIMITED, sound_seconds(signal.seconds), word)
         case DisableResource():
-            return Verdict(VerdictKind.AUTH, reason=_word(failure))
+            return Verdict(VerdictKind.AUTH, reason=word)
         case TryAgain():
-            return Verdict(VerdictKind.TRANSIENT, sound_seconds(failure.after), _word(failure))
+            return Verdict(VerdictKind.TRANSIENT, sound_seconds(signal.after), word)
+        case RestartWorker():
+            return Verdict(VerdictKind.TRANSIENT, reason=word)
+        case SkipTask() | StopPool() | TripBreaker():
+            # Nobody's fault, and the pool of workers decides what becomes of the job.
+            return Verdict(VerdictKind.CALLER_BUG, reason=word)
+        case _:
+            return Verdict(VerdictKind.UNKNOWN, reason=type(signal).__name__)
+
+
+def _by_error(error: PolicyError) -> Verdict:
+    name = type(error).__name__
+    match error:
         case RejectedError():
-            hint = sound_seconds(failure.retry_after)
+            hint = sound_seconds(error.retry_after)
             # A displaced attempt was under way when it lost its resource.
-            sent = isinstance(failure, DisplacedError)
+            sent = isinstance(error, DisplacedError)
             return Verdict(VerdictKind.RATE_LIMITED, hint, name, sent=sent)
         case CallTimeoutError():
             return Verdict(VerdictKind.TIMEOUT, reason=name)
+        case WorkerDiedError():
+            return Verdict(VerdictKind.TRANSIENT, reason=name)
         case _:
-            mistaken = isinstance(failure, PolicyError)
-            return Verdict(VerdictKind.CALLER_BUG if mistaken else VerdictKind.UNKNOWN, reason=name)
+            return Verdict(VerdictKind.CALLER_BUG, reason=name)
 
 
 def sound_seconds(value: object) -> float | None:
@@ -49,7 +73,3 @@ def sound_seconds(value: object) -> float | None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
     return value if 0 <= value < math.inf else None
-
-
-def _word(signal: Signal) -> str:
-    return signal.reason or type(signal).__name__

@@ -104,6 +104,18 @@ class Administered(Leasing):
         """
         self._at_home(lambda: self.machine.restore(self._member(id), reason, clock.now()))
 
+    def displace(self, id: str, reason: str) -> None:  # noqa: A002 - as above
+        """Cancel all uses of a resource that has gone; they are run again elsewhere.
+
+        Args:
+            id: The resource's.
+            reason: A short word, for the error of those that cannot be run again.
+
+        Raises:
+            KeyError: There is none of that id.
+        """
+        self._at_home(lambda: self.machine.displace(self._member(id), reason))
+
     def resize(self, id: str, max_in_flight: int | None) -> None:  # noqa: A002 - as above
         """Change how many uses a resource takes at once; a lower cap cuts nobody off.
 

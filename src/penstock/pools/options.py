@@ -17,6 +17,9 @@ __all__ = [
     "DEFAULT_MAX_COOLDOWN",
     "DEFAULT_MIN_READY",
     "PICKS",
+    "CooldownRule",
+    "HookRule",
+    "PickRule",
     "PoolOptions",
 ]
 
@@ -55,20 +58,26 @@ Group = Callable[[Resource[Any]], str | None]
 Dimension = str | Callable[[Any], Hashable]
 
 
-class _PickRule(Rule):
+class PickRule(Rule):
+    """The word for a picker, or one of the user's own."""
+
     allowed = "one of " + ", ".join(PICKS) + ", or a picker: an object with a method 'pick'"
 
     def read(self, value: Any) -> Any:
+        """Return the word or the picker."""
         is_picker = callable(getattr(value, "pick", None)) and not isinstance(value, type)
         if not is_picker and not (isinstance(value, str) and value in PICKS):
             raise ValueError
         return value
 
 
-class _CooldownRule(Rule):
+class CooldownRule(Rule):
+    """Seconds in steps."""
+
     allowed = "seconds of at least 0 (or a timedelta), or a list of them that is not empty"
 
     def read(self, value: Any) -> tuple[float, ...]:
+        """Return the steps as a tuple of seconds."""
         steps: list[Any] = [value]
         if isinstance(value, list | tuple):
             steps = list(cast("Sequence[Any]", value))
@@ -99,10 +108,13 @@ class _DimensionRule(_PlainFunctionRule):
         return super().read(value)
 
 
-class _HookRule(Rule):
+class HookRule(Rule):
+    """A function of the user's that is told something."""
+
     allowed = "a function, sync or async"
 
     def read(self, value: Any) -> Any:
+        """Return the function."""
         if not callable(value) or isinstance(value, type):
             raise ValueError
         return value
@@ -142,8 +154,8 @@ class PoolOptions(Options):
     name: Name = "pool"
     # Right for calls of any length without a word of tuning: slow resources fill up and are passed
     # by. Where calls never overlap it is round robin.
-    pick: Annotated[str | object, _PickRule()] = "least_in_flight"
-    cooldown: Annotated[tuple[float, ...], _CooldownRule()] = DEFAULT_COOLDOWN
+    pick: Annotated[str | object, PickRule()] = "least_in_flight"
+    cooldown: Annotated[tuple[float, ...], CooldownRule()] = DEFAULT_COOLDOWN
     max_cooldown: Seconds = DEFAULT_MAX_COOLDOWN
     # They run into the limit that their elder has just met. Waiting for each of them to be told so
     # costs a round trip, and at many providers a longer ban.
@@ -156,7 +168,7 @@ class PoolOptions(Options):
     group: Annotated[Group, _PlainFunctionRule("the resource")] | None = None
     dimension: Annotated[Dimension, _DimensionRule()] | None = None
     url: Annotated[Dimension, _DimensionRule()] | None = None
-    on_state_change: Annotated[Callable[..., object], _HookRule()] | None = None
+    on_state_change: Annotated[Callable[..., object], HookRule()] | None = None
 
     @property
     def tells_calls_apart(self) -> bool:

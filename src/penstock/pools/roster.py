@@ -98,6 +98,14 @@ class Roster(Leases):
         member.away.discard(reason)
         self._refresh_all(member, now)
 
+    def displace(self, member: Member, reason: str) -> None:
+        """Cancel all uses of a resource that has gone; they are run again elsewhere."""
+        for candidate in member.candidates:
+            for lease in candidate.leases.values():
+                if lease.displaced is None:
+                    lease.displaced = reason
+                    self.news.append(lease)
+
     def resize(self, member: Member, cap: int | None, now: float) -> None:
         """Change how many uses a resource takes at once."""
         member.cap = cap

@@ -1,0 +1,92 @@
+"""Workers in the pool's own event loop; what is not async runs in a thread of the worker's."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from penstock.call import Call, current_call
+from penstock.operation import returns_awaitable
+from penstock.workers.engine import WorkerSpec
+from penstock.workers.hooks import optional, with_index
+from penstock.workers.target import Target
+from penstock.workers.thread import WorkerThread
+
+__all__ = ["LoopEngine"]
+
+
+class LoopEngine:
+    """A worker in the loop. Made there, too: it may open sessions that belong to the loop."""
+
+    __slots__ = ("_methods", "_spec", "_thread", "_worker")
+
+    def __init__(self, spec: WorkerSpec, died: Callable[[str], None]) -> None:
+        # In its own loop a worker cannot die by itself.
+        del died
+        self._spec = spec
+        self._worker: Any = None
+        self._thread: WorkerThread | None = None
+        # By target: the bound method where it is async, None where it has to go to the thread.
+        self._methods: dict[Target, Callable[..., Any] | None] = {}
+
+    async def start(self) -> None:
+        """Make the worker and run its ``start``."""
+        spec = self._spec
+        self._worker = spec.make(*spec.args, **spec.kwargs)
+        start = optional(self._worker, "start")
+        if start is not None:
+            await self._run(start, **with_index(start, spec.index))
+
+    def call(self, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a method: on the loop where it is async, else in the worker's thread."""
+        try:
+            method = self._methods[target]
+        except KeyError:
+            method = self._find(target)
+        if method is None:
+            return self._in_thread(current_call(), target.of(self._worker), args, kwargs)
+        return method(*args, **kwargs)
+
+    async def healthy(self) -> bool:
+        """Ask the worker's ``healthy``; True where it has none."""
+        healthy = optional(self._worker, "healthy")
+        return healthy is None or bool(await self._run(healthy))
+
+    async def stop(self) -> None:
+        """Run the worker's ``stop`` and end its thread."""
+        stop = optional(self._worker, "stop")
+        try:
+            if stop is not None:
+                await self._run(stop)
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """End the worker's thread after what it runs at the moment."""
+        self._methods.clear()
+        if self._thread is not None:
+            self._thread.stop()
+
+    def _find(self, target: Target) -> Callable[..., Any] | None:
+        method = target.of(self._worker)
+        found = self._methods[target] = method if returns_awaitable(method) else None
+        return found
+
+    async def _run(self, hook: Callable[..., Any], **kwargs: Any) -> Any:
+        if returns_awaitable(hook):
+            return await hook(**kwargs)
+        return await self._in_thread(None, hook, (), kwargs)
+
+    async def _in_thread(
+        self,
+        call: Call | None,
+        method: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        if self._thread is None:
+            self._thread = WorkerThread(self._spec.id)
+        result = await self._thread.run(call, method, *args, **kwargs)
+        # A plain function may return a coroutine; it belongs to the loop.
+        return await result if inspect.isawaitable(result) else result

@@ -1,0 +1,160 @@
+"""Slot: the place of one worker in its pool, over all its restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Callable
+from typing import Any
+
+from penstock import clock
+from penstock.call import Call
+from penstock.errors import WorkerDiedError
+from penstock.signals import RestartWorker
+from penstock.workers.engine import Engine
+from penstock.workers.pipeline import Way
+from penstock.workers.restarts import Restarts
+from penstock.workers.target import Target
+
+__all__ = ["Slot", "SlotState"]
+
+
+class SlotState(enum.Enum):
+    """What a worker is doing; the values are the words in snapshots and events."""
+
+    STARTING = "starting"
+    UP = "up"
+    RESTARTING = "restarting"
+    PARKED = "parked"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+class Slot:
+    """One worker, as the value of a resource of the pool.
+
+    Attributes:
+        id: The resource's id.
+        index: Its place, from 0.
+        state: What the worker is doing.
+        engine: Where the worker lives at the moment; None before the first start.
+        restarts: How often it may be started anew.
+        way: The worker's own stages (``policy_per="worker"``); None without.
+        task: Starts, restarts or stops the worker; None while nothing of that goes on.
+        in_flight: Calls that it serves.
+        done: Calls that ended well.
+        failed: Calls that did not.
+        busy_seconds: Seconds spent on calls.
+        idle_since: Monotonic second at which it had nothing to do any more.
+    """
+
+    __slots__ = (
+        "_idle",
+        "_restart",
+        "_restart_every",
+        "_until_restart",
+        "busy_seconds",
+        "done",
+        "engine",
+        "failed",
+        "id",
+        "idle_since",
+        "in_flight",
+        "index",
+        "restarts",
+        "state",
+        "task",
+        "way",
+    )
+
+    def __init__(
+        self,
+        index: int,
+        restarts: Restarts,
+        restart_every: int | None,
+        restart: Callable[[Slot, str], None],
+        way: Way | None,
+    ) -> None:
+        self.index = index
+        self.id = f"worker-{index}"
+        self.state = SlotState.STARTING
+        self.engine: Engine | None = None
+        self.restarts = restarts
+        self.way = way
+        self.task: asyncio.Task[None] | None = None
+        self.in_flight = 0
+        self.done = 0
+        self.failed = 0
+        self.busy_seconds = 0.0
+        self.idle_since = 0.0
+        self._restart = restart
+        self._restart_every = restart_every
+        self._until_restart = restart_every or 0
+        self._idle: asyncio.Future[None] | None = None
+
+    async def serve(self, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a method of the worker, and count."""
+        began = clock.now()
+        self.in_flight += 1
+        try:
+            way, engine = self.way, self.engine
+            if way is None:
+                result = await engine.call(target, args, kwargs)  # type: ignore[union-attr]  # up
+            else:
+                call = Call(way.context, _Within(engine, target), args, kwargs)
+                result = await way.handler(call)
+        except BaseException as failure:
+            self.failed += 1
+            if isinstance(failure, RestartWorker):
+                self._restart(self, failure.reason or "asked for by its method")
+            elif isinstance(failure, SystemExit):
+                self._restart(self, "sys.exit")
+                raise WorkerDiedError(f"{self.id} was ended by sys.exit") from failure
+            raise
+        else:
+            self.done += 1
+            if self._restart_every is not None:
+                self._count_down()
+            return result
+        finally:
+            now = clock.now()
+            self.busy_seconds += now - began
+            self.idle_since = now
+            self.in_flight -= 1
+            if self._idle is not None and not self.in_flight:
+                self._tell_idle()
+
+    def renew(self) -> None:
+        """Begin to count anew: the worker was started."""
+        self._until_restart = self._restart_every or 0
+
+    async def wait_until_idle(self) -> None:
+        """Wait until the calls under way have ended."""
+        while self.in_flight:
+            if self._idle is None:
+                self._idle = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._idle)
+
+    def _count_down(self) -> None:
+        self._until_restart -= 1
+        if not self._until_restart:
+            self._restart(self, "restart_every")
+
+    def _tell_idle(self) -> None:
+        idle, self._idle = self._idle, None
+        if idle is not None and not idle.done():
+            idle.set_result(None)
+
+
+class _Within:
+    """A method called through the stages that belong to one worker."""
+
+    __slots__ = ("_engine", "_target", "operation_name")
+
+    def __init__(self, engine: Any, target: Target) -> None:
+        self._engine = engine
+        self._target = target
+        self.operation_name = target.operation_name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._engine.call(self._target, args, kwargs)
