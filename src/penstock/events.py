@@ -18,11 +18,16 @@ __all__ = [
     "Event",
     "FallbackUsed",
     "HookFailed",
+    "JobDropped",
     "Observer",
     "ResourceChanged",
     "RetryScheduled",
     "RetryStopped",
     "WaitEnded",
+    "WorkerChanged",
+    "WorkersPaused",
+    "WorkersResumed",
+    "WorkersStopped",
 ]
 
 
@@ -118,7 +123,8 @@ class WaitEnded(Event):
     """A stage let the call wait for ``seconds``.
 
     ``stage`` is the name of a stage that admits calls, ``backoff``, or at a pool of resources
-    ``cooldown`` (all of them rest) or ``queue`` (all of them are in use). ``hook`` is the time of
+    ``cooldown`` (all of them rest) or ``queue`` (all of them are in use; for a job of a pool of
+    workers also its time in line, which is before ``CallStarted``). ``hook`` is the time of
     async code of the user's that a stage asks, and ``fallback`` that of an answer in place of a
     failure, where it is a millisecond or more. It is told however the wait ended: with the turn,
     with a refusal, with a cancellation.
@@ -193,4 +199,60 @@ class HookFailed(Event):
     """A user's hook raised; nothing changed for the caller."""
 
     hook: str
+    error_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerChanged(Event):
+    """A worker moved from state ``old`` to state ``new``; ``policy`` is the pool's name.
+
+    Attributes:
+        worker: The worker's id.
+        old: ``starting``, ``up``, ``restarting``, ``parked``, ``stopping`` or ``stopped``.
+        new: The same.
+        reason: A short word.
+        seconds: How long it waits before it is started; None where it does not.
+    """
+
+    worker: str
+    old: str
+    new: str
+    reason: str
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkersPaused(Event):
+    """No new call is given to a worker; ``seconds`` is how long, None until ``resume``."""
+
+    reason: str
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkersResumed(Event):
+    """Calls are given to workers again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkersStopped(Event):
+    """The pool takes no more jobs; ``reason`` is why, ``error_type`` what made it stop."""
+
+    reason: str
+    error_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobDropped(Event):
+    """A job of a pool of workers was given up; ``policy`` is the pool's name.
+
+    Attributes:
+        operation: What it called.
+        reason: ``failed``, ``skipped`` (its method said so), ``stopped`` (the pool was, before it
+            had its turn) or ``rejected`` (before it had a worker).
+        error_type: Class name of the failure.
+    """
+
+    operation: str
+    reason: str
     error_type: str
