@@ -59,7 +59,8 @@ class Escalation(Options):
         pause: Seconds of the first pause, above 0.
         pause_growth: What each pause is longer by than the one before, from 1.
         max_pause: Most seconds of a pause.
-        trips: Pauses after which the pool stops, from 1: the last one is not a pause any more.
+        trips: Pauses after which the pool stops, from 1: the last one is not a pause any more. One
+            job is run again as often at most.
         trip_window: Seconds after which a pause is forgotten.
     """
 
@@ -73,6 +74,12 @@ class Escalation(Options):
     max_pause: Seconds = 600.0
     trips: Count = 3
     trip_window: Seconds = 3600.0
+
+    def __post_init__(self) -> None:
+        """Check every field, and those that belong together."""
+        Options.__post_init__(self)
+        if self.max_pause < self.pause:
+            raise self.refuse("max_pause", self.max_pause, f"at least 'pause' ({self.pause:g} s)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
