@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from penstock import clock
+from penstock.errors import ConfigError
 from penstock.events import Event
 from penstock.workers.engine import Mode, WorkerSpec
 from penstock.workers.events import WorkerChanged
@@ -14,22 +15,29 @@ from penstock.workers.modes import mode_of
 from penstock.workers.options import WorkerPoolOptions
 from penstock.workers.slot import Slot, SlotState
 
-__all__ = ["Crew", "Makes"]
+__all__ = ["Crew", "Makes", "ReadyMade"]
 
 _log = logging.getLogger("penstock")
+
+# Modes in which a worker is in the memory of whoever made it.
+_HERE = ("asyncio", "thread")
 
 
 class Makes:
     """How each worker is made.
 
     Args:
-        make: The workers' class, or a function that returns one; where there is a list of them,
-            what ``make`` is called with follows from the index.
+        make: The workers' class, or a function that returns one.
         args: Its arguments.
         kwargs: The same, by keyword.
+
+    Attributes:
+        places: How many workers there can be; None for no bound.
     """
 
     __slots__ = ("args", "kwargs", "make")
+
+    places: int | None = None
 
     def __init__(
         self, make: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -43,10 +51,63 @@ class Makes:
         """The workers' class, where it is known."""
         return self.make if isinstance(self.make, type) else None
 
+    @staticmethod
+    def of_workers(workers: Iterable[Any]) -> ReadyMade:
+        """Return how workers are "made" that are there already."""
+        return ReadyMade(workers)
+
     def of(self, index: int) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
         """Return what makes the worker of a place."""
         del index
         return self.make, self.args, self.kwargs
+
+
+class ReadyMade(Makes):
+    """Workers that are there already, each at the place that it has in a list.
+
+    They live where they were made: in this process. A restart stops and starts the same object.
+
+    Args:
+        workers: The workers; no object twice.
+
+    Raises:
+        ConfigError: There is none, or one is there twice.
+    """
+
+    __slots__ = ("_workers", "places")
+
+    def __init__(self, workers: Iterable[Any]) -> None:
+        self._workers = (*workers,)
+        self.places: int = len(self._workers)
+        if not self._workers:
+            raise WorkerPoolOptions.refuse("workers", [], "a list of at least one worker")
+        if len({id(worker) for worker in self._workers}) < self.places:
+            twice = next(w for w in self._workers if sum(w is o for o in self._workers) > 1)
+            what = f"the same {type(twice).__qualname__} twice"
+            raise ConfigError(f"workers: 'workers' must be different objects; got {what}")
+        kinds = {type(worker) for worker in self._workers}
+        super().__init__(kinds.pop() if len(kinds) == 1 else self._workers.__getitem__, (), {})
+
+    def of(self, index: int) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
+        """Return what gives the worker of a place."""
+        return self._workers.__getitem__, (index,), {}
+
+    def options(self, given: Mapping[str, Any]) -> WorkerPoolOptions:
+        """Return the pool's options, with as many workers as there are.
+
+        Raises:
+            ConfigError: An option is not allowed: workers that are made cannot move to another
+                process, and there are no more than these.
+        """
+        for name in ("size", "max_size"):
+            if name in given:
+                allowed = "left out: there are as many workers as are given"
+                raise WorkerPoolOptions.refuse(name, given[name], allowed)
+        options = WorkerPoolOptions(**{**given, "size": self.places})
+        if options.mode not in _HERE:
+            allowed = "'asyncio' or 'thread' for workers that are made already"
+            raise WorkerPoolOptions.refuse("mode", options.mode, allowed)
+        return options
 
 
 class Crew:

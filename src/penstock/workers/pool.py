@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine
-from types import TracebackType
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, overload
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
-from penstock.errors import PolicyError, PoolStoppedError
 from penstock.policy import Policy
+from penstock.workers.controls import Controls
 from penstock.workers.crew import Makes
 from penstock.workers.job import Job
 from penstock.workers.options import WorkerPoolOptions
@@ -23,7 +21,7 @@ R = TypeVar("R")
 W = TypeVar("W")
 
 
-class WorkerPool(Generic[W]):
+class WorkerPool(Controls, Generic[W]):
     """Workers with a life cycle: made once, called many times, started anew when they die.
 
     A worker is any object. Its public methods, sync or async, are what jobs call; ``start``,
@@ -64,40 +62,6 @@ class WorkerPool(Generic[W]):
         self._run: Run | None = None
         kind = makes.kind
         self._proxy = Proxy(self._method, "the pool" if kind is None else kind.__qualname__)
-
-    async def start(self) -> None:
-        """Start the workers; return when the first of them is up.
-
-        Jobs may be submitted while the others start.
-
-        Raises:
-            PolicyError: The pool has been started already.
-            Exception: What a worker's ``start`` raised, when none could be started.
-        """
-        if self._run is not None and self._run.stopped_for is None:
-            raise PolicyError(f"pool '{self.options.name}' has been started already")
-        run = self._run = Run(self._makes, self.options)
-        try:
-            await run.start()
-        except BaseException:
-            await run.kill()
-            raise
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        # Whoever is cancelled must not wait for a long line of jobs.
-        if isinstance(error, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt):
-            await self.kill()
-        else:
-            await self.stop()
 
     @property
     def workers(self) -> W:
@@ -178,41 +142,6 @@ class WorkerPool(Generic[W]):
         if priority or key is not None:
             way = way.with_own(priority, key)
         return run.job(self._target(work), args, kwargs or None, way, priority)
-
-    async def join(self) -> None:
-        """Wait until no job is left, in line or under way."""
-        await self._running().dispatcher.join()
-
-    async def stop(self) -> None:
-        """Take no more jobs, finish those there are, then stop the workers."""
-        run = self._run
-        if run is None:
-            return
-        run.close("it was stopped")
-        run.resume()
-        await run.dispatcher.join()
-        await run.stop()
-
-    async def kill(self) -> None:
-        """Cancel all jobs and end all workers, at once."""
-        if self._run is not None:
-            await self._run.kill()
-
-    def pause(self) -> None:
-        """Give no call to any worker until ``resume``; those under way go on."""
-        self._running().pause("asked for")
-
-    def resume(self) -> None:
-        """End a pause."""
-        self._running().resume()
-
-    def _running(self) -> Run:
-        run = self._run
-        if run is None:
-            msg = f"pool '{self.options.name}' has not been started; use: async with pool"
-            raise PoolStoppedError(msg)
-        run.check_open()
-        return run
 
     def _target(self, work: Any) -> Target:
         target = self._targets.get(work)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any
@@ -11,24 +10,20 @@ from penstock.errors import PoolStoppedError
 from penstock.events import Event
 from penstock.observe import Notifier
 from penstock.policy import Policy
-from penstock.pools.administration import Administered
-from penstock.pools.options import PoolOptions
-from penstock.pools.resource import Resource
 from penstock.workers.crew import Crew, Makes
 from penstock.workers.dispatcher import Dispatcher
+from penstock.workers.ending import Ending
 from penstock.workers.events import WorkersPaused, WorkersResumed, WorkersStopped
+from penstock.workers.health_watch import HealthWatch
 from penstock.workers.inputs import Inputs, jobs_in
 from penstock.workers.job import Job
 from penstock.workers.options import WorkerPoolOptions
-from penstock.workers.pipeline import Way, Ways, way_of_worker
-from penstock.workers.restarts import Restarts
+from penstock.workers.pipeline import Way, Ways
 from penstock.workers.slot import Slot
-from penstock.workers.supervisor import DOWN, Supervisor
+from penstock.workers.staffing import Staffing
 from penstock.workers.target import Target
 
 __all__ = ["Run"]
-
-PAUSED = "paused"
 
 
 class Run:
@@ -37,9 +32,12 @@ class Run:
     Attributes:
         slots: The workers' places by id.
         workers: The workers as resources of a pool.
+        staffing: How many workers there are.
+        health: Asks them how they are.
         dispatcher: Who is started when.
         supervisor: Who is up.
         ways: Which stages a job goes through.
+        ending: Ends all of it.
         stopped_for: Why no job is taken any more; None while jobs are.
     """
 
@@ -49,29 +47,40 @@ class Run:
         if options.observers:
             notify = Notifier(options.observers)
         self.crew = Crew(makes, options, notify, self._look_again)
-        self.slots: dict[str, Slot] = {}
         self.stopped_for: str | None = None
         self.stop_failure: BaseException | None = None
-        self._next_index = 0
-        resources = [self._new_resource() for _ in range(options.size)]
-        self.workers = Administered(resources, pool_options(options))
-        for id_ in self.slots:
-            self.workers.withdraw(id_, DOWN)
-        self.supervisor = Supervisor(self.crew, self.workers)
+        self.staffing = Staffing(
+            self.crew,
+            queued=lambda: self.dispatcher.queued,
+            is_last=lambda: self.dispatcher.unfinished <= 1,
+            left=self._left,
+        )
+        self.slots = self.staffing.slots
+        self.workers = self.staffing.workers
+        self.supervisor = self.staffing.supervisor
+        self.health = HealthWatch(self.crew, self.supervisor, self.slots.values())
         self.ways = Ways(self.workers, pool_policy(options))
         self.dispatcher = Dispatcher(
-            self.workers.machine.main, options.queue, self._failed, self._wanted
+            self.workers.machine.main, options.queue, self._failed, self.staffing.wanted
         )
+        self.ending = Ending(self)
+
+    @property
+    def is_lost(self) -> bool:
+        """True when its event loop was closed before it had come to its end."""
+        return self.dispatcher.loop.is_closed()
 
     async def start(self) -> None:
         """Start the workers, one ``start_interval`` after the other; return when one is up.
 
         Raises:
             Exception: What the last of them failed with, when none could be started.
+            PoolStoppedError: It was stopped meanwhile.
         """
-        for place, slot in enumerate([*self.slots.values()]):
-            self.supervisor.bring_up(slot, place * self.options.start_interval)
-        await self.supervisor.wait_until_first_is_up(lambda: [*self.slots.values()])
+        self.staffing.open()
+        await self.supervisor.wait_until_first_is_up(self.slots.values())
+        self.check_open()
+        self.health.open()
 
     def job(
         self,
@@ -105,7 +114,7 @@ class Run:
             job = self.job(target, args, kwargs or None, way, 0)
             await self.submit(job)
             return await job
-        return await self.dispatcher.run_directly(way, target, args, kwargs)
+        return await self.dispatcher.call(way, target, args, kwargs)
 
     def check_open(self) -> None:
         """Raise an error if the pool takes no more jobs.
@@ -135,8 +144,7 @@ class Run:
         if self.dispatcher.is_paused:
             return
         self.dispatcher.is_paused = True
-        for id_ in self.slots:
-            self.workers.withdraw(id_, PAUSED)
+        self.staffing.pause()
         self.crew.tell(WorkersPaused, reason=reason, seconds=seconds)
 
     def resume(self) -> None:
@@ -144,64 +152,20 @@ class Run:
         if not self.dispatcher.is_paused:
             return
         self.dispatcher.is_paused = False
-        for id_ in self.slots:
-            self.workers.restore(id_, PAUSED)
+        self.staffing.resume()
         self.crew.tell(WorkersResumed)
         self.dispatcher.pump()
 
-    async def stop(self) -> None:
-        """Stop all workers; the calls they serve end first."""
-        slots = [*self.slots.values()]
-        await asyncio.gather(*(self.supervisor.stop(slot, "stopped") for slot in slots))
-
-    async def kill(self) -> None:
-        """End everything at once, and wait until what was cancelled has cleaned up."""
-        self.close("it was killed")
-        tasks = [*self.dispatcher.tasks]
-        own = asyncio.current_task()
-        self.dispatcher.end_all(self.refusal)
-        for task in tasks:
-            if task is not own:
-                task.cancel()
-        for slot in self.slots.values():
-            self.supervisor.kill(slot)
-        others = [task for task in tasks if task is not own]
-        if others:
-            await asyncio.wait(others, timeout=self.options.stop_timeout)
-
-    def _new_resource(self) -> Resource[Slot]:
-        options = self.options
-        restarts = Restarts(options.restart_delay, options.max_restarts, options.restart_window)
-        slot = Slot(
-            self._next_index,
-            restarts,
-            options.restart_every,
-            lambda slot, reason: self.supervisor.restart(slot, reason),
-            way_of_worker(options),
-        )
-        self._next_index += 1
-        self.slots[slot.id] = slot
-        return Resource(slot, slot.id, max_in_flight=options.per_worker)
-
     def _look_again(self) -> None:
+        self.staffing.came_up()
         self.dispatcher.pump()
+
+    def _left(self, slot: Slot) -> None:
+        del slot
 
     def _failed(self, job: Job[Any], failure: BaseException) -> bool:
         del job, failure
         return False
-
-    def _wanted(self) -> None:
-        return
-
-
-def pool_options(options: WorkerPoolOptions) -> PoolOptions:
-    """Return how the workers are picked, and rest."""
-    return PoolOptions(
-        name=options.name,
-        pick=options.pick,
-        cooldown=options.cooldown,
-        cancel_younger=False,
-    )
 
 
 def pool_policy(options: WorkerPoolOptions) -> Policy:

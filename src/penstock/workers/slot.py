@@ -16,7 +16,10 @@ from penstock.workers.pipeline import Way
 from penstock.workers.restarts import Restarts
 from penstock.workers.target import Target
 
-__all__ = ["Slot", "SlotState"]
+__all__ = ["RESTART_EVERY", "Slot", "SlotState"]
+
+RESTART_EVERY = "restart_every"
+"""Why a worker is started anew that has done what it may do in one life."""
 
 
 class SlotState(enum.Enum):
@@ -37,13 +40,19 @@ class Slot:
         id: The resource's id.
         index: Its place, from 0.
         state: What the worker is doing.
-        engine: Where the worker lives at the moment; None before the first start.
+        engine: Where the worker lives while calls may be under way; None while there is none.
+        passing: Where it lives while it starts or stops; None while it does neither.
         restarts: How often it may be started anew.
         way: The worker's own stages (``policy_per="worker"``); None without.
-        task: Starts, restarts or stops the worker; None while nothing of that goes on.
+        task: Starts, restarts or stops the worker; None while nothing of that goes on. Whatever
+            runs and is not this task any more has been overtaken, and changes nothing.
+        is_due: Whether it has to be started anew before its next call.
         in_flight: Calls that it serves.
         done: Calls that ended well.
-        failed: Calls that did not.
+        failed: Calls that ended with a failure.
+        retried: Calls beyond the first one of a job.
+        restarted: Times it was started anew.
+        latency: Seconds that a call takes of late: a moving average, weighted exponentially.
         busy_seconds: Seconds spent on calls.
         idle_since: Monotonic second at which it had nothing to do any more.
     """
@@ -61,7 +70,12 @@ class Slot:
         "idle_since",
         "in_flight",
         "index",
+        "is_due",
+        "latency",
+        "passing",
+        "restarted",
         "restarts",
+        "retried",
         "state",
         "task",
         "way",
@@ -79,12 +93,18 @@ class Slot:
         self.id = f"worker-{index}"
         self.state = SlotState.STARTING
         self.engine: Engine | None = None
+        self.passing: Engine | None = None
         self.restarts = restarts
         self.way = way
         self.task: asyncio.Task[None] | None = None
+        self.is_due = False
         self.in_flight = 0
         self.done = 0
         self.failed = 0
+        self.retried = 0
+        # The first start is none; see ``renew``.
+        self.restarted = -1
+        self.latency = 0.0
         self.busy_seconds = 0.0
         self.idle_since = 0.0
         self._restart = restart
@@ -103,6 +123,8 @@ class Slot:
             else:
                 call = Call(way.context, _Within(engine, target), args, kwargs)
                 result = await way.handler(call)
+        except asyncio.CancelledError:
+            raise
         except BaseException as failure:
             self.failed += 1
             if isinstance(failure, RestartWorker):
@@ -124,9 +146,13 @@ class Slot:
             if self._idle is not None and not self.in_flight:
                 self._tell_idle()
 
-    def renew(self) -> None:
+    def renew(self, now: float) -> None:
         """Begin to count anew: the worker was started."""
+        self.restarted += 1
         self._until_restart = self._restart_every or 0
+        self.is_due = False
+        self.idle_since = now
+        self.restarts.come_up(now)
 
     async def wait_until_idle(self) -> None:
         """Wait until the calls under way have ended."""
@@ -138,7 +164,7 @@ class Slot:
     def _count_down(self) -> None:
         self._until_restart -= 1
         if not self._until_restart:
-            self._restart(self, "restart_every")
+            self._restart(self, RESTART_EVERY)
 
     def _tell_idle(self) -> None:
         idle, self._idle = self._idle, None

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
 from penstock import clock
-from penstock.pools.administration import Administered
+from penstock.errors import PoolStoppedError, WorkerDiedError
 from penstock.workers.crew import Crew
-from penstock.workers.engine import Engine, WorkerSpec
-from penstock.workers.slot import Slot, SlotState
+from penstock.workers.engine import Engine
+from penstock.workers.resources import Workers
+from penstock.workers.slot import RESTART_EVERY, Slot, SlotState
 
-__all__ = ["Supervisor"]
+__all__ = ["DOWN", "Supervisor"]
 
 DOWN = "down"
 """Why a worker is away while it starts, restarts or stops."""
+
+ASKED_FOR = "asked for"
+
+# Restarts that are no sign of trouble: they wait for nothing and park nobody.
+_PLANNED = (RESTART_EVERY, ASKED_FOR)
+
+_ON_THE_WAY = (SlotState.STARTING, SlotState.RESTARTING)
 
 
 class Supervisor:
@@ -26,174 +35,342 @@ class Supervisor:
     Args:
         crew: How workers are made, and what they report to.
         workers: The workers as resources.
+        is_last: Asked whether nobody but the call that is just ending needs a worker.
+
+    Attributes:
+        last_failure: What the latest start that failed has failed with.
     """
 
-    def __init__(self, crew: Crew, workers: Administered) -> None:
+    def __init__(self, crew: Crew, workers: Workers, is_last: Callable[[], bool]) -> None:
         self._crew = crew
         self._options = crew.options
         self._workers = workers
-        self._first_up: asyncio.Event = asyncio.Event()
+        self._is_last = is_last
+        self._next_start = float("-inf")
+        self._due: list[Slot] = []
+        self._watching: list[asyncio.Future[None]] = []
         self.last_failure: BaseException | None = None
 
-    def bring_up(self, slot: Slot, delay: float = 0.0) -> None:
-        """Start a worker that was just added, after ``delay`` seconds."""
-        slot.task = asyncio.create_task(self._start(slot, delay), name=f"{slot.id} starts")
+    def bring_up(self, slot: Slot) -> None:
+        """Start a worker that is away, ``start_interval`` after the one before it."""
+        now = clock.now()
+        at = max(now, self._next_start)
+        self._next_start = at + self._options.start_interval
+        self._begin(slot, self._start_after(slot, at - now), "starts")
 
     def restart(self, slot: Slot, reason: str) -> None:
         """Start a worker anew when the calls that it serves have ended."""
         if slot.state is not SlotState.UP:
+            # It is on its way up or down already.
             return
-        self._take_out(slot, SlotState.RESTARTING, reason)
-        slot.task = asyncio.create_task(self._restart(slot, reason), name=f"{slot.id} restarts")
+        if reason == RESTART_EVERY and self._is_last():
+            # Before its next call, which may never come.
+            slot.is_due = True
+            self._due.append(slot)
+            self._take_out(slot, reason)
+            return
+        self._crew.changed(slot, SlotState.RESTARTING, reason)
+        self._take_out(slot, reason)
+        self._begin(slot, self._restart(slot, reason, None), "restarts")
+
+    def restart_due(self) -> None:
+        """Start those anew that have to be before their next call: it has come."""
+        if not self._due:
+            return
+        due, self._due = self._due, []
+        for slot in due:
+            if slot.is_due and slot.state is SlotState.UP:
+                self._crew.changed(slot, SlotState.RESTARTING, RESTART_EVERY)
+                self._begin(slot, self._restart(slot, RESTART_EVERY, None), "restarts")
 
     def revive(self, slot: Slot) -> None:
         """Start a parked worker."""
         slot.restarts.forget()
         self._workers.withdraw(slot.id, DOWN)
-        self._workers.enable(slot.id)
         self._crew.changed(slot, SlotState.STARTING, "revived")
+        self._workers.enable(slot.id)
         self.bring_up(slot)
 
-    def died(self, slot: Slot, engine: Engine, reason: str) -> None:
-        """Replace a worker that has died by itself, or does not answer."""
-        if slot.engine is not engine or slot.state not in (SlotState.UP, SlotState.RESTARTING):
-            return
-        if slot.task is not None:
-            slot.task.cancel()
-        slot.engine = None
-        engine.kill()
-        self._take_out(slot, SlotState.RESTARTING, reason)
-        if self._options.mode == "asyncio":
-            # Elsewhere the engine has ended them; in its own loop the pool has to.
-            self._workers.displace(slot.id, reason)
-        slot.task = asyncio.create_task(self._replace(slot), name=f"{slot.id} is replaced")
+    async def renew(self, slot: Slot) -> None:
+        """Start a worker anew, or a parked one again; return when it is up.
 
-    async def stop(self, slot: Slot, reason: str) -> None:
-        """Stop a worker for good, when the calls that it serves have ended."""
-        task, slot.task = slot.task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
-        self._take_out(slot, SlotState.STOPPING, reason)
-        await slot.wait_until_idle()
-        await self._stop_engine(slot)
-        self._crew.changed(slot, SlotState.STOPPED, reason)
+        Raises:
+            Exception: What its start has failed with: it is parked.
+            PoolStoppedError: It was stopped meanwhile.
+        """
+        if slot.state is SlotState.PARKED:
+            self.revive(slot)
+        else:
+            self.restart(slot, ASKED_FOR)
+        while slot.state in _ON_THE_WAY:
+            await self.wait_for_news()
+        if slot.state is SlotState.PARKED:
+            raise self.why_parked()
+        if slot.state is not SlotState.UP:
+            raise PoolStoppedError(f"{slot.id} was stopped before it was up")
+        # Somebody has seen to it: what had disabled or rested it counts no more.
+        self._workers.enable(slot.id)
+
+    def died(self, slot: Slot, engine: Engine, reason: str) -> None:
+        """Replace a worker that has died by itself."""
+        if slot.passing is engine and slot.state is SlotState.STARTING:
+            # Its start fails by that, or finds that it was in vain.
+            slot.passing = None
+            self._kill(slot, engine)
+        if slot.engine is not engine:
+            return
+        slot.engine = None
+        self._kill(slot, engine)
+        if slot.state is SlotState.STOPPING:
+            return
+        self._lose(slot, reason)
+        self._begin(slot, self._start_again(slot, reason), "is replaced")
+
+    def unhealthy(self, slot: Slot, engine: Engine, reason: str) -> None:
+        """Replace a worker that says that it is not well, or does not answer."""
+        if slot.engine is not engine or slot.state is not SlotState.UP:
+            return
+        if slot.in_flight and self._options.mode != "asyncio":
+            self.died(slot, engine, reason)
+            return
+        # It may hold something that its ``stop`` gives back.
+        self._lose(slot, reason)
+        patience = self._options.stop_timeout
+        self._begin(slot, self._restart(slot, reason, patience), "is replaced")
+
+    def stop(self, slot: Slot, reason: str) -> asyncio.Task[None] | None:
+        """Stop a worker for good, when the calls that it serves have ended.
+
+        Returns:
+            What does it; None where it has stopped already.
+        """
+        if slot.state in (SlotState.STOPPED, SlotState.STOPPING):
+            return slot.task
+        old, is_leaving = slot.task, slot.state is SlotState.RESTARTING and slot.passing is not None
+        self._crew.changed(slot, SlotState.STOPPING, reason)
+        self._take_out(slot, reason)
+        slot.task = None
+        if old is not None and not is_leaving:
+            # A worker's ``stop`` under way is what was asked for; all else is given up.
+            old.cancel()
+        self._begin(slot, self._stop(slot, old, reason), "stops")
+        return slot.task
 
     def kill(self, slot: Slot) -> None:
         """Stop a worker at once."""
-        if slot.task is not None:
-            slot.task.cancel()
-            slot.task = None
-        engine, slot.engine = slot.engine, None
-        if engine is not None:
-            engine.kill()
-        self._crew.changed(slot, SlotState.STOPPED, "killed")
+        task, slot.task = slot.task, None
+        for engine in (slot.engine, slot.passing):
+            if engine is not None:
+                self._kill(slot, engine)
+        slot.engine = slot.passing = None
+        if slot.state is not SlotState.STOPPED:
+            self._crew.changed(slot, SlotState.STOPPED, "killed")
+            self._take_out(slot, "killed")
+            self._tell()
+        if task is not None:
+            task.cancel()
 
-    async def wait_until_first_is_up(self, slots: Callable[[], list[Slot]]) -> None:
+    async def wait_until_first_is_up(self, slots: Iterable[Slot]) -> None:
         """Wait until a worker is up.
 
+        Args:
+            slots: All workers, as they are whenever this is iterated over.
+
         Raises:
-            Exception: What the last one failed with, when all are parked.
+            Exception: What the last one failed with, when none can be.
         """
         while True:
-            self._first_up.clear()
-            states = {slot.state for slot in slots()}
+            states = {slot.state for slot in slots}
             if SlotState.UP in states:
                 return
-            if states == {SlotState.PARKED} and self.last_failure is not None:
-                raise self.last_failure
-            await self._first_up.wait()
+            if not states.intersection(_ON_THE_WAY):
+                raise self.why_parked()
+            await self.wait_for_news()
 
-    async def _start(self, slot: Slot, delay: float) -> None:
-        if delay:
+    async def wait_for_news(self) -> None:
+        """Wait until a worker is up, was parked or has stopped."""
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._watching.append(waiting)
+        await waiting
+
+    def why_parked(self) -> BaseException:
+        """Return what the latest start that failed has failed with."""
+        return self.last_failure or PoolStoppedError("the workers were stopped before one was up")
+
+    def _begin(self, slot: Slot, work: Coroutine[Any, Any, None], what: str) -> None:
+        old = slot.task
+        slot.task = asyncio.create_task(work, name=f"{slot.id} {what}")
+        if old is not None and old is not asyncio.current_task():
+            old.cancel()
+
+    async def _start_after(self, slot: Slot, delay: float) -> None:
+        if delay > 0:
             await asyncio.sleep(delay)
-        while not await self._try_start(slot):
-            again = slot.restarts.next_delay(clock.now())
-            if again is None:
-                self._park(slot)
+        await self._start(slot)
+
+    async def _start(self, slot: Slot) -> None:
+        own = asyncio.current_task()
+        while (engine := self._make_engine(slot)) is not None:
+            if await self._starts(slot, engine):
+                self._come_up(slot, engine)
                 return
+            if slot.task is not own:
+                return
+            delay = slot.restarts.next_delay(clock.now())
+            if delay is None:
+                break
             reason = type(self.last_failure).__name__
-            self._crew.changed(slot, SlotState.RESTARTING, reason, again)
-            await asyncio.sleep(again)
+            self._crew.changed(slot, SlotState.RESTARTING, reason, delay)
+            await asyncio.sleep(delay)
             self._crew.changed(slot, SlotState.STARTING, "restart")
-        slot.renew()
-        self._crew.changed(slot, SlotState.UP, "started")
-        slot.task = None
-        self._workers.restore(slot.id, DOWN)
-        self._first_up.set()
-        self._crew.somebody_is_up()
+        self._park(slot)
 
-    async def _try_start(self, slot: Slot) -> bool:
-        engine = None
-        try:
-            engine = self._make_engine(slot)
-            async with asyncio.timeout(self._options.start_timeout):
-                await engine.start()
-        except asyncio.CancelledError:
-            if engine is not None:
-                engine.kill()
-            raise
-        # A worker that ends the program while it starts ends itself.
-        except (Exception, SystemExit) as failure:  # noqa: BLE001 - told, and tried again
-            if engine is not None:
-                engine.kill()
-            self.last_failure = failure
-            self._crew.failed_to_start(slot, failure)
-            return False
-        slot.engine = engine
-        slot.idle_since = clock.now()
-        return True
-
-    def _make_engine(self, slot: Slot) -> Engine:
+    def _make_engine(self, slot: Slot) -> Engine | None:
         made: list[Engine] = []
-        spec: WorkerSpec = self._crew.spec(slot.index, slot.id)
-        made.append(self._crew.mode(spec, lambda reason: self.died(slot, made[0], reason)))
+        try:
+            spec = self._crew.spec(slot.index, slot.id)
+            made.append(self._crew.mode(spec, lambda reason: self.died(slot, made[0], reason)))
+        except Exception as failure:  # noqa: BLE001 - told; another time it would be the same
+            self._failed_to_start(slot, failure)
+            return None
+        slot.passing = made[0]
         return made[0]
 
-    async def _restart(self, slot: Slot, reason: str) -> None:
-        await slot.wait_until_idle()
+    async def _starts(self, slot: Slot, engine: Engine) -> bool:
+        own, limit = asyncio.current_task(), self._options.start_timeout
+        try:
+            async with asyncio.timeout(limit) as time_limit:
+                await engine.start()
+            if slot.passing is engine and slot.task is own:
+                return True
+            failure: BaseException = WorkerDiedError(f"{slot.id} died while it started")
+        except asyncio.CancelledError as cancel:
+            if own is None or own.cancelling():
+                self._give_up(slot, engine)
+                raise
+            failure = WorkerDiedError(f"{slot.id} was cancelled by its own start")
+            failure.__cause__ = cancel
+        except SystemExit as leaving:
+            failure = WorkerDiedError(f"{slot.id} was ended by sys.exit while it started")
+            failure.__cause__ = leaving
+        except Exception as raised:  # noqa: BLE001 - told, and tried again
+            failure = raised
+            if time_limit.expired():
+                failure = TimeoutError(f"{slot.id} did not start within {limit:g} s")
+        self._give_up(slot, engine)
+        if slot.task is own:
+            self._failed_to_start(slot, failure)
+        return False
+
+    def _give_up(self, slot: Slot, engine: Engine) -> None:
+        if slot.passing is engine:
+            slot.passing = None
+        self._kill(slot, engine)
+
+    def _failed_to_start(self, slot: Slot, failure: BaseException) -> None:
+        self.last_failure = failure
+        self._crew.failed_to_start(slot, failure)
+
+    def _come_up(self, slot: Slot, engine: Engine) -> None:
+        slot.engine, slot.passing, slot.task = engine, None, None
+        slot.renew(clock.now())
+        self._crew.changed(slot, SlotState.UP, "started")
+        self._workers.restore(slot.id, DOWN)
+        self._tell()
+        self._crew.somebody_is_up()
+
+    async def _restart(self, slot: Slot, reason: str, patience: float | None) -> None:
+        try:
+            async with asyncio.timeout(patience):
+                await slot.wait_until_idle()
+        except TimeoutError:
+            # What is displaced and does not go is left behind with what it holds.
+            pass
         await self._stop_engine(slot)
-        if reason != "restart_every":
-            await self._pause_before_restart(slot)
-        if slot.state is SlotState.RESTARTING:
-            self._crew.changed(slot, SlotState.STARTING, reason)
-            await self._start(slot, 0.0)
+        await self._start_again(slot, reason)
 
-    async def _replace(self, slot: Slot) -> None:
-        await self._pause_before_restart(slot)
-        if slot.state is SlotState.RESTARTING:
-            self._crew.changed(slot, SlotState.STARTING, "restart")
-            await self._start(slot, 0.0)
-
-    async def _pause_before_restart(self, slot: Slot) -> None:
-        delay = slot.restarts.next_delay(clock.now())
+    async def _start_again(self, slot: Slot, reason: str) -> None:
+        if slot.task is not asyncio.current_task():
+            return
+        is_planned = reason in _PLANNED
+        delay = 0.0 if is_planned else slot.restarts.next_delay(clock.now())
         if delay is None:
             self._park(slot)
-        elif delay:
+            return
+        if delay:
+            self._crew.changed(slot, SlotState.RESTARTING, reason, delay)
             await asyncio.sleep(delay)
+        self._crew.changed(slot, SlotState.STARTING, reason)
+        await self._start(slot)
+
+    async def _stop(self, slot: Slot, old: asyncio.Task[None] | None, reason: str) -> None:
+        limit = self._options.stop_timeout
+        try:
+            if old is not None:
+                # What a start cleans up when it is cancelled may hang as well.
+                await asyncio.wait([old], timeout=limit)
+            await slot.wait_until_idle()
+            await self._stop_engine(slot)
+        except asyncio.CancelledError:
+            if old is not None:
+                old.cancel()
+            raise
+        if slot.passing is not None:
+            self._give_up(slot, slot.passing)
+        if slot.task is asyncio.current_task():
+            slot.task = None
+            self._crew.changed(slot, SlotState.STOPPED, reason)
+            self._tell()
 
     async def _stop_engine(self, slot: Slot) -> None:
         engine, slot.engine = slot.engine, None
         if engine is None:
             return
+        slot.passing = engine
+        own, limit = asyncio.current_task(), self._options.stop_timeout
         try:
-            async with asyncio.timeout(self._options.stop_timeout):
+            async with asyncio.timeout(limit):
                 await engine.stop()
-        except asyncio.CancelledError:
-            engine.kill()
-            raise
+        except asyncio.CancelledError as cancel:
+            self._kill(slot, engine)
+            if own is None or own.cancelling():
+                raise
+            self._crew.failed_to_stop(slot, cancel)
         except (Exception, SystemExit) as failure:  # noqa: BLE001 - told; it is stopped in any case
+            self._kill(slot, engine)
+            self._crew.failed_to_stop(slot, failure)
+        finally:
+            if slot.passing is engine:
+                slot.passing = None
+
+    def _kill(self, slot: Slot, engine: Engine) -> None:
+        try:
             engine.kill()
+        except Exception as failure:  # noqa: BLE001 - told; nothing more can be done
             self._crew.failed_to_stop(slot, failure)
 
     def _park(self, slot: Slot) -> None:
-        self._crew.changed(slot, SlotState.PARKED, "too many restarts")
         slot.task = None
-        self._workers.restore(slot.id, DOWN)
+        self._crew.changed(slot, SlotState.PARKED, "too many restarts")
+        # In this order: restored first, it would be ready for a moment.
         self._workers.disable(slot.id, "parked")
-        self._first_up.set()
+        self._workers.restore(slot.id, DOWN)
+        self._tell()
         self._crew.somebody_is_up()
 
-    def _take_out(self, slot: Slot, state: SlotState, reason: str) -> None:
-        self._crew.changed(slot, state, reason)
+    def _lose(self, slot: Slot, reason: str) -> None:
+        self._crew.changed(slot, SlotState.RESTARTING, reason)
+        self._take_out(slot, reason)
+        if self._options.mode == "asyncio":
+            # Elsewhere the engine has ended them; in its own loop the pool has to.
+            self._workers.displace(slot.id, reason)
+
+    def _take_out(self, slot: Slot, reason: str) -> None:
         self._workers.withdraw(slot.id, DOWN)
+        self._workers.recall(slot.id, reason)
+
+    def _tell(self) -> None:
+        watching, self._watching = self._watching, []
+        for waiting in watching:
+            if not waiting.done():
+                waiting.set_result(None)
