@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from threading import get_ident
 
 from penstock import clock
 from penstock.call import Cost, Meter
@@ -35,8 +37,21 @@ class RateMeter(Meter):
         self.paid = paid
 
     def settle(self, actual: Cost) -> None:
-        """Charge or give back the difference to ``actual``; the last word counts."""
+        """Charge or give back the difference to ``actual``; the last word counts.
+
+        From any thread: another one than the line's hands it over.
+        """
         costs = self._read(actual)
+        home = self._line.home
+        loop = home.loop
+        if get_ident() == home.thread or loop is None or not loop.is_running():
+            self._settle(costs)
+            return
+        # The loop that is closed in this moment has nobody left who waits for units.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(self._settle, costs)
+
+    def _settle(self, costs: Costs) -> None:
         self._line.settle(self._receipts, self.paid, costs)
         self.paid = costs
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +11,7 @@ from penstock.operation import returns_awaitable
 from penstock.workers.engine import WorkerSpec
 from penstock.workers.hooks import optional, with_index
 from penstock.workers.target import Target
-from penstock.workers.thread import WorkerThread
+from penstock.workers.thread import WorkerThread, can_be_awaited
 
 __all__ = ["LoopEngine"]
 
@@ -19,16 +19,21 @@ __all__ = ["LoopEngine"]
 class LoopEngine:
     """A worker in the loop. Made there, too: it may open sessions that belong to the loop."""
 
-    __slots__ = ("_methods", "_spec", "_thread", "_worker")
+    __slots__ = ("_died", "_methods", "_spec", "_thread", "_worker")
 
     def __init__(self, spec: WorkerSpec, died: Callable[[str], None]) -> None:
-        # In its own loop a worker cannot die by itself.
-        del died
         self._spec = spec
+        self._died = died
         self._worker: Any = None
+        # Made for the first sync method.
         self._thread: WorkerThread | None = None
         # By target: the bound method where it is async, None where it has to go to the thread.
         self._methods: dict[Target, Callable[..., Any] | None] = {}
+
+    @property
+    def lingering(self) -> int:
+        """Calls of sync methods that were given up and go on."""
+        return 0 if self._thread is None else self._thread.lingering
 
     async def start(self) -> None:
         """Make the worker and run its ``start``."""
@@ -54,19 +59,24 @@ class LoopEngine:
         return healthy is None or bool(await self._run(healthy))
 
     async def stop(self) -> None:
-        """Run the worker's ``stop`` and end its thread."""
+        """Run the worker's ``stop`` and wait until its thread has ended, if it has one."""
         stop = optional(self._worker, "stop")
         try:
             if stop is not None:
                 await self._run(stop)
-        finally:
-            self.kill()
+        except asyncio.CancelledError:
+            # Whoever waited has lost patience; the thread is not waited for either.
+            raise
+        except BaseException:
+            await self._end_thread()
+            raise
+        await self._end_thread()
 
     def kill(self) -> None:
-        """End the worker's thread after what it runs at the moment."""
+        """Give up the worker's thread: it ends after what it runs at the moment."""
         self._methods.clear()
         if self._thread is not None:
-            self._thread.stop()
+            self._thread.kill()
 
     def _find(self, target: Target) -> Callable[..., Any] | None:
         method = target.of(self._worker)
@@ -86,7 +96,12 @@ class LoopEngine:
         kwargs: dict[str, Any],
     ) -> Any:
         if self._thread is None:
-            self._thread = WorkerThread(self._spec.id)
-        result = await self._thread.run(call, method, *args, **kwargs)
+            self._thread = WorkerThread(self._spec.id, self._died, awaits=False)
+        result = await self._thread.run(call, method, args, kwargs)
         # A plain function may return a coroutine; it belongs to the loop.
-        return await result if inspect.isawaitable(result) else result
+        return await result if can_be_awaited(result) else result
+
+    async def _end_thread(self) -> None:
+        self._methods.clear()
+        if self._thread is not None:
+            await self._thread.stop()
