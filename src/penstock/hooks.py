@@ -67,6 +67,11 @@ class Hook:
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - reported
             self._report(error)
 
+    @property
+    def pending(self) -> set[asyncio.Future[object]]:
+        """Tasks of an async one that have not ended."""
+        return {*self._tasks}
+
     def _start(self, answer: Awaitable[object]) -> None:
         try:
             loop = asyncio.get_running_loop()

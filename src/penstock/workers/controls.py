@@ -58,14 +58,24 @@ class Controls:
         trace: TracebackType | None,
     ) -> None:
         # Whoever is cancelled must not wait for a long line of jobs.
-        if error is None or isinstance(error, Exception):
+        if error is None:
             await self.stop()
-        else:
+        elif not isinstance(error, Exception):
             await self.kill()
+        elif self._run is not None:
+            # Without saying what the pool has stopped for: the block says something already.
+            await self._run.ending.stop(None)
 
     async def join(self) -> None:
-        """Wait until no job is left, in line or under way."""
-        await self._running().dispatcher.join()
+        """Wait until no job is left, in line or under way.
+
+        Raises:
+            PoolStoppedError: The pool has been stopped, or stops by itself meanwhile.
+        """
+        run = self._running()
+        await run.dispatcher.join()
+        if run.stop_failure is not None:
+            raise run.refusal()
 
     async def drain(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - tells, not ends
         """Take no more jobs, and wait until those there are have ended; a pause ends.
@@ -87,6 +97,8 @@ class Controls:
         """Take no more jobs, finish those there are, then stop the workers; a pause ends.
 
         Once the pool has stopped, nothing happens. A stop that is cancelled becomes a ``kill``.
+        Where the pool has stopped by itself, the first one to stop it is told what for; leaving its
+        ``async with`` block is stopping it, too.
 
         Args:
             timeout: Most seconds for the jobs, from 0; then those that are left are cancelled, and
@@ -95,10 +107,12 @@ class Controls:
         Raises:
             ConfigError: ``timeout`` is negative, NaN or infinite.
             PolicyError: A job of this pool has called it, which would wait for itself.
+            PoolStoppedError: The pool has stopped by itself: ``StopPool``, or too many failed jobs.
         """
         seconds = _checked_seconds(timeout)
         if self._run is not None and not self._run.is_lost:
             await self._run.ending.stop(seconds)
+            self._run.raise_failure()
 
     async def kill(self) -> None:
         """End all jobs at once, and then all workers.
@@ -165,7 +179,8 @@ class Controls:
                 await run.supervisor.renew(slot)
 
     def _new_run(self) -> Run:
-        return Run(self._makes, self.options)
+        old = self._run
+        return Run(self._makes, self.options, None if old is None else old.hand_over())
 
     def _running(self) -> Run:
         run = self._run

@@ -24,6 +24,7 @@ class Ending:
         self._run = run
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None
 
     @property
     def is_over(self) -> bool:
@@ -55,11 +56,18 @@ class Ending:
             if not await self._wait_for_jobs(timeout):
                 await self._give_up_jobs()
             await self._stop_workers()
+            await self._run.failing.letters.settle(self._run.options.stop_timeout)
         except BaseException:
             await self.kill()
             raise
         finally:
             self._leave()
+
+    def begin(self) -> None:
+        """Stop in a task of its own, unless somebody is about to."""
+        if self._over is None:
+            name = f"{self._run.options.name} stops"
+            self._task = self._loop.create_task(self.stop(None), name=name)
 
     async def kill(self) -> None:
         """End all jobs at once, then the workers: nothing waits for more than ``stop_timeout``.
@@ -71,6 +79,7 @@ class Ending:
         try:
             await self._give_up_jobs()
             await self._stop_workers()
+            await self._run.failing.letters.settle(self._run.options.stop_timeout)
         finally:
             self.kill_now()
 

@@ -38,58 +38,30 @@ _STOP = Decision(Step.STOP)
 class EscalationMachine:
     """Counts the failed jobs of a pool and the pauses that they lead to. Pure: ``now`` is given.
 
-    Both decay: a failure is forgotten after ``window`` seconds, a pause after ``trip_window``.
-    What has begun before a pause tells nothing about what it has helped, so that a burst of
-    failures is one incident and one pause.
+    Both decay: a failure is forgotten after ``window`` seconds, a pause after ``trip_window``. What
+    began before a pause says nothing about whether it has helped; its reader keeps that away.
 
     Args:
         options: How many of them are too many.
-
-    Attributes:
-        era: How many pauses there were; a job keeps the number under which it began.
     """
 
-    __slots__ = ("_failures", "_options", "_trips", "era")
+    __slots__ = ("_failures", "_options", "_trips")
 
     def __init__(self, options: Escalation) -> None:
         self._options = options
         self._failures: deque[float] = deque()
         self._trips: deque[float] = deque()
-        self.era = 0
 
-    def fail(self, now: float, era: int) -> Decision:
-        """Count a failed job.
-
-        Args:
-            now: Monotonic seconds.
-            era: The machine's when the job began.
-        """
-        if era != self.era:
-            return _NOTHING
+    def fail(self, now: float) -> Decision:
+        """Count a failed job; the one that is too many pauses the pool."""
         failures = self._failures
         _forget(failures, now - self._options.window)
         failures.append(now)
-        if len(failures) < self._options.failures:
-            return _NOTHING
-        return self.trip(now, era)
+        return _NOTHING if len(failures) < self._options.failures else self._trip(now)
 
-    def trip(self, now: float, era: int) -> Decision:
-        """Pause the pool at once, or stop it when it was paused too often.
-
-        Args:
-            now: Monotonic seconds.
-            era: The machine's when the job that asks for it began.
-        """
-        if era != self.era:
-            return _NOTHING
-        self.era += 1
-        self._failures.clear()
-        trips = self._trips
-        _forget(trips, now - self._options.trip_window)
-        trips.append(now)
-        if len(trips) >= self._options.trips:
-            return _STOP
-        return Decision(Step.PAUSE, self._pause(len(trips)))
+    def trip(self, now: float) -> Decision:
+        """Pause the pool at once, or stop it when it was paused too often; no failure counts."""
+        return self._trip(now, keeps=True)
 
     def snapshot(self, now: float) -> dict[str, Any]:
         """Return how many failures and pauses count at the moment."""
@@ -100,6 +72,16 @@ class EscalationMachine:
             "pauses": sum(at > now - options.trip_window for at in [*self._trips]),
             "pauses_to_stop": options.trips,
         }
+
+    def _trip(self, now: float, *, keeps: bool = False) -> Decision:
+        if not keeps:
+            self._failures.clear()
+        trips = self._trips
+        _forget(trips, now - self._options.trip_window)
+        trips.append(now)
+        if len(trips) >= self._options.trips:
+            return _STOP
+        return Decision(Step.PAUSE, self._pause(len(trips)))
 
     def _pause(self, number: int) -> float:
         options = self._options

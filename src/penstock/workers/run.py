@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from contextvars import copy_context
-from typing import Any
 
 from penstock.errors import PoolStoppedError
 from penstock.events import Event
 from penstock.observe import Notifier
 from penstock.policy import Policy
+from penstock.switch import telling
 from penstock.workers.crew import Crew, Makes
-from penstock.workers.dispatcher import Dispatcher
+from penstock.workers.desk import Desk
 from penstock.workers.ending import Ending
 from penstock.workers.events import WorkersPaused, WorkersResumed, WorkersStopped
+from penstock.workers.failing import Failing
 from penstock.workers.health_watch import HealthWatch
-from penstock.workers.inputs import Inputs, jobs_in
-from penstock.workers.job import Job
 from penstock.workers.options import WorkerPoolOptions
-from penstock.workers.pipeline import Way, Ways
+from penstock.workers.pipeline import Ways
 from penstock.workers.slot import Slot
 from penstock.workers.staffing import Staffing
-from penstock.workers.target import Target
+from penstock.workers.tally import Tally
 
 __all__ = ["Run"]
 
@@ -38,14 +37,21 @@ class Run:
         supervisor: Who is up.
         ways: Which stages a job goes through.
         ending: Ends all of it.
+        failing: What becomes of a job that has failed.
+        tally: What is counted.
         stopped_for: Why no job is taken any more; None while jobs are.
     """
 
-    def __init__(self, makes: Makes, options: WorkerPoolOptions) -> None:
+    def __init__(
+        self, makes: Makes, options: WorkerPoolOptions, tally: Tally | None = None
+    ) -> None:
         self.options = options
+        self.tally = tally or Tally()
         notify: Callable[[Event], None] | None = None
         if options.observers:
             notify = Notifier(options.observers)
+        if options.telemetry:
+            notify = telling(notify)
         self.crew = Crew(makes, options, notify, self._look_again)
         self.stopped_for: str | None = None
         self.stop_failure: BaseException | None = None
@@ -60,8 +66,11 @@ class Run:
         self.supervisor = self.staffing.supervisor
         self.health = HealthWatch(self.crew, self.supervisor, self.slots.values())
         self.ways = Ways(self.workers, pool_policy(options))
-        self.dispatcher = Dispatcher(
-            self.workers.machine.main, options.queue, self._failed, self.staffing.wanted
+        self.failing = Failing(self)
+        self._paused_by: dict[str, asyncio.TimerHandle | None] = {}
+        self._has_told_failure = False
+        self.dispatcher = Desk(
+            self.workers.machine.main, options.queue, self.failing, self.staffing.wanted
         )
         self.ending = Ending(self)
 
@@ -81,40 +90,6 @@ class Run:
         await self.supervisor.wait_until_first_is_up(self.slots.values())
         self.check_open()
         self.health.open()
-
-    def job(
-        self,
-        target: Target,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any] | None,
-        way: Way,
-        priority: int,
-    ) -> Job[Any]:
-        """Return a job that nobody knows of yet."""
-        return Job(target, args, kwargs, way, copy_context(), priority, self.dispatcher)
-
-    async def submit(self, job: Job[Any]) -> None:
-        """Put a job in line, once there is room."""
-        dispatcher = self.dispatcher
-        inputs = jobs_in(job.args, job.kwargs)
-        if inputs is None and dispatcher.submit_nowait(job):
-            return
-        await dispatcher.wait_for_room(job.priority)
-        self.check_open()
-        if inputs is None:
-            dispatcher.put(job)
-        else:
-            Inputs(dispatcher, job, inputs).wait()
-
-    async def call(
-        self, way: Way, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        """Call a method: in the caller's own task where a worker is ready, else as a job."""
-        if not (self.dispatcher.may_run_directly and jobs_in(args, kwargs) is None):
-            job = self.job(target, args, kwargs or None, way, 0)
-            await self.submit(job)
-            return await job
-        return await self.dispatcher.call(way, target, args, kwargs)
 
     def check_open(self) -> None:
         """Raise an error if the pool takes no more jobs.
@@ -136,20 +111,77 @@ class Run:
         """Take no more jobs from now on."""
         if self.stopped_for is None:
             self.stopped_for, self.stop_failure = reason, failure
+            self.dispatcher.close(self.refusal)
             kind = None if failure is None else type(failure).__name__
             self.crew.tell(WorkersStopped, reason=reason, error_type=kind)
 
-    def pause(self, reason: str, seconds: float | None = None) -> None:
-        """Give no call to any worker until ``resume``; those under way go on."""
-        if self.dispatcher.is_paused:
+    def give_up(self, reason: str, failure: BaseException) -> None:
+        """Stop for a failure: no job is begun any more; those under way end by themselves.
+
+        Args:
+            reason: Why, in words.
+            failure: What it stops for; the cause of what everybody who waits is told.
+        """
+        if self.stop_failure is not None or self.dispatcher.refusal is not None:
             return
-        self.dispatcher.is_paused = True
-        self.staffing.pause()
+        # Whoever was stopping it anyway is told, too.
+        self.stopped_for = None
+        self.close(reason, failure)
+        self.dispatcher.end_queued(self.refusal)
+        for id_ in self.slots:
+            # Attempts that wait for a worker are told that none will come.
+            self.workers.disable(id_, "stopped")
+        self.ending.begin()
+
+    def raise_failure(self) -> None:
+        """Raise what the pool has stopped for by itself, the first time that it is asked.
+
+        Raises:
+            PoolStoppedError: It has.
+        """
+        if self.stop_failure is not None and not self._has_told_failure:
+            self._has_told_failure = True
+            raise self.refusal()
+
+    def hand_over(self) -> Tally:
+        """Return what was counted, for the next run of the pool; this one is over."""
+        self.tally.done += self.dispatcher.done
+        for slot in self.slots.values():
+            self.tally.retire(slot)
+        return self.tally
+
+    def pause(self, reason: str, seconds: float | None = None, by: str = "user") -> None:
+        """Give no call to any worker until ``resume``; those under way go on.
+
+        Args:
+            reason: A short word, for events.
+            seconds: When it ends by itself; None for never.
+            by: Whose pause it is: there may be several at a time, one of each.
+        """
+        if by in self._paused_by:
+            return
+        if not self._paused_by:
+            self.dispatcher.is_paused = True
+            self.staffing.pause()
+        timer = None
+        if seconds is not None:
+            timer = self.dispatcher.loop.call_later(seconds, self.resume, by)
+        self._paused_by[by] = timer
         self.crew.tell(WorkersPaused, reason=reason, seconds=seconds)
 
-    def resume(self) -> None:
-        """End a pause."""
-        if not self.dispatcher.is_paused:
+    def resume(self, by: str | None = None) -> None:
+        """End a pause.
+
+        Args:
+            by: Whose; None for all of them.
+        """
+        if not self._paused_by:
+            return
+        for name in [*self._paused_by] if by is None else [by]:
+            timer = self._paused_by.pop(name, None)
+            if timer is not None:
+                timer.cancel()
+        if self._paused_by:
             return
         self.dispatcher.is_paused = False
         self.staffing.resume()
@@ -161,11 +193,7 @@ class Run:
         self.dispatcher.pump()
 
     def _left(self, slot: Slot) -> None:
-        del slot
-
-    def _failed(self, job: Job[Any], failure: BaseException) -> bool:
-        del job, failure
-        return False
+        self.tally.retire(slot)
 
 
 def pool_policy(options: WorkerPoolOptions) -> Policy:

@@ -10,7 +10,7 @@ from typing import Any
 from penstock import clock
 from penstock.call import Call
 from penstock.errors import WorkerDiedError
-from penstock.signals import RestartWorker
+from penstock.workers.asked import restart_asked_in
 from penstock.workers.engine import Engine
 from penstock.workers.pipeline import Way
 from penstock.workers.restarts import Restarts
@@ -20,6 +20,10 @@ __all__ = ["RESTART_EVERY", "Slot", "SlotState"]
 
 RESTART_EVERY = "restart_every"
 """Why a worker is started anew that has done what it may do in one life."""
+
+
+# A call's share in the moving average; nine of ten parts are the last twenty calls'.
+_NEWEST = 0.1
 
 
 class SlotState(enum.Enum):
@@ -121,14 +125,15 @@ class Slot:
             if way is None:
                 result = await engine.call(target, args, kwargs)  # type: ignore[union-attr]  # up
             else:
-                call = Call(way.context, _Within(engine, target), args, kwargs)
+                call = Call(way.context, _Within(self, engine, target), args, kwargs)
                 result = await way.handler(call)
         except asyncio.CancelledError:
             raise
         except BaseException as failure:
             self.failed += 1
-            if isinstance(failure, RestartWorker):
-                self._restart(self, failure.reason or "asked for by its method")
+            asked = restart_asked_in(failure)
+            if asked is not None:
+                self._restart(self, asked.reason or "asked for by its method")
             elif isinstance(failure, SystemExit):
                 self._restart(self, "sys.exit")
                 raise WorkerDiedError(f"{self.id} was ended by sys.exit") from failure
@@ -140,7 +145,9 @@ class Slot:
             return result
         finally:
             now = clock.now()
-            self.busy_seconds += now - began
+            took = now - began
+            self.busy_seconds += took
+            self.latency += (took - self.latency) * _NEWEST
             self.idle_since = now
             self.in_flight -= 1
             if self._idle is not None and not self.in_flight:
@@ -175,12 +182,17 @@ class Slot:
 class _Within:
     """A method called through the stages that belong to one worker."""
 
-    __slots__ = ("_engine", "_target", "operation_name")
+    __slots__ = ("_engine", "_has_begun", "_slot", "_target", "operation_name")
 
-    def __init__(self, engine: Any, target: Target) -> None:
+    def __init__(self, slot: Slot, engine: Any, target: Target) -> None:
+        self._slot = slot
+        self._has_begun = False
         self._engine = engine
         self._target = target
         self.operation_name = target.operation_name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._has_begun:
+            self._slot.retried += 1
+        self._has_begun = True
         return self._engine.call(self._target, args, kwargs)
