@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
@@ -47,6 +47,8 @@ class Lane:
             when they come up, or once they outnumber the candidates.
         waiting: Who waits for a lease.
         at_gate: Who waits until anybody can serve.
+        on_ready: Called when a candidate is ready and nobody in line took it; it may look and
+            take notes, and change nothing. None for nobody.
     """
 
     __slots__ = (
@@ -57,6 +59,7 @@ class Lane:
         "cooling",
         "counts",
         "dimension",
+        "on_ready",
         "origin",
         "picker",
         "waiting",
@@ -71,6 +74,7 @@ class Lane:
         self.cooling: list[tuple[float, int, Candidate]] = []
         self.waiting = WaitList()
         self.at_gate = WaitList()
+        self.on_ready: Callable[[], None] | None = None
         self._limits: list[tuple[float, int, Waiter]] = []
         self._rests = 0
 

@@ -133,6 +133,8 @@ class Lanes:
             if new is READY:
                 lane.picker.add(candidate)
             self._serve(lane, now)
+            if lane.on_ready is not None and candidate.standing is READY:
+                lane.on_ready()
         if lane.is_shut != self.is_shut:
             self._look_for_shut()
 

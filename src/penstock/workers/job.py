@@ -18,6 +18,7 @@ __all__ = ["Job", "JobState"]
 R = TypeVar("R")
 
 _NO_KEYWORDS: dict[str, Any] = {}
+_NO_CONTEXT = Context()
 
 
 class JobState(enum.Enum):
@@ -46,6 +47,7 @@ class Job(asyncio.Future[R]):
         context: The submitter's context variables.
         submitted_at: Monotonic second.
         served: Whether a worker was found for it once.
+        is_asked_to_end: Whether ``cancel`` was called while it ran.
     """
 
     __slots__ = (
@@ -97,6 +99,8 @@ class Job(asyncio.Future[R]):
         if not self.served:
             self.served = True
             self._dispatcher.found_worker()
+        else:
+            resource.value.retried += 1
         return resource.value.serve(self.target, args, kwargs)
 
     def cancel(self, msg: Any | None = None) -> bool:
@@ -107,19 +111,35 @@ class Job(asyncio.Future[R]):
         if self.done():
             return False
         if self.state is JobState.RUNNING and self.task is not None:
+            self.is_asked_to_end = True
             return self.task.cancel(msg)
         cancelled = super().cancel(msg)
         self._dispatcher.leave(self)
         return cancelled
 
-    def end_cancelled(self) -> None:
-        """Mark the job as cancelled once its work has ended."""
-        super().cancel()
+    def kill(self) -> None:
+        """Cancel the work because the pool is killed."""
+        if self.task is not None:
+            self.task.cancel()
+
+    def was_killed(self) -> bool:
+        """Return True where the pool has cancelled the work, and nobody else has."""
+        return not self.is_asked_to_end
+
+    def end_with(self, failure: BaseException) -> None:
+        """End as failed, or as cancelled, once the work has ended."""
+        if self.done():
+            return
+        if isinstance(failure, asyncio.CancelledError):
+            super().cancel(*failure.args)
+        else:
+            self.set_exception(failure)
 
     def let_go(self) -> None:
         """Drop what the work needed; whoever keeps the job keeps its result alone."""
         self.state = JobState.ENDED
-        self.args, self.kwargs, self.task, self.waiter = (), _NO_KEYWORDS, None, None
+        self.args, self.kwargs, self.context = (), _NO_KEYWORDS, _NO_CONTEXT
+        self.task = self.waiter = None
 
     def __repr__(self) -> str:
         return f"<Job {self.operation_name!r}, {self.state.value}>"
