@@ -98,7 +98,7 @@ class Desk(Dispatcher):
                 raise told  # noqa: B904 - it has a cause of its own, or none
         else:
             self.count_out(direct)
-            self.tally.done += 1
+            self.done += 1
             return result
         finally:
             # Its frames hold this one: together they would be a cycle.

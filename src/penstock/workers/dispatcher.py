@@ -13,7 +13,6 @@ from penstock.pools.lane import Lane
 from penstock.workers.direct import Direct
 from penstock.workers.job import Job, JobState
 from penstock.workers.line import Line
-from penstock.workers.tally import Tally
 
 __all__ = ["Dispatcher"]
 
@@ -45,7 +44,7 @@ class Dispatcher(Line):
         counts: How many workers there are of each standing.
         starting: Jobs on their way to their first worker.
         is_paused: While True no job is started.
-        tally: Where jobs and direct calls that ended well are counted.
+        done: Jobs and direct calls that ended well.
     """
 
     def __init__(
@@ -58,7 +57,7 @@ class Dispatcher(Line):
         super().__init__(room)
         self.starting = 0
         self.is_paused = False
-        self.tally = Tally()
+        self.done = 0
         self.counts = lane.counts
         self._failed = failed
         self._wanted = wanted
@@ -155,7 +154,7 @@ class Dispatcher(Line):
                 raise
             else:
                 self.count_out(job)
-                self.tally.done += 1
+                self.done += 1
                 job.let_go()
                 if not job.done():
                     job.set_result(result)

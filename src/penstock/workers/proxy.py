@@ -16,19 +16,19 @@ class Proxy:
         kind: What the workers are, for messages.
     """
 
-    __slots__ = ("_kind", "_method", "_methods")
-
     def __init__(self, method: Callable[[str], Callable[..., Any]], kind: str) -> None:
         self._method = method
         self._kind = kind
-        self._methods: dict[str, Callable[..., Any]] = {}
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("_"):
             raise AttributeError(f"jobs call public methods of {self._kind}; got {name!r}")
-        found = self._methods.get(name)
-        if found is None:
-            found = self._methods[name] = self._method(name)
+        try:
+            found = self._method(name)
+        except TypeError as refused:
+            raise AttributeError(str(refused)) from None
+        # From now on it is found without asking.
+        self.__dict__[name] = found
         return found
 
     def __repr__(self) -> str:
