@@ -87,6 +87,7 @@ class Job(asyncio.Future[R]):
         self.waiter: Waiter | None = None
         self.task: asyncio.Task[None] | None = None
         self.served = False
+        self.is_asked_to_end = False
         self._dispatcher = dispatcher
 
     @property
