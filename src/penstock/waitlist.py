@@ -98,6 +98,12 @@ class WaitList:
                 return lane[0]
             del self._lanes[self._order.pop()]
 
+    def heads(self) -> list[Waiter]:
+        """Return who is next in each priority: the oldest waiter is one of them."""
+        lanes = self._lanes.values()
+        firsts = (next((w for w in lane if w.state is WaiterState.PARKED), None) for lane in lanes)
+        return [waiter for waiter in firsts if waiter is not None]
+
     def grant(self) -> Waiter | None:
         """Take the head off the list and mark it granted; None when nobody waits."""
         waiter = self.head()

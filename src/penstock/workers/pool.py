@@ -13,6 +13,7 @@ from penstock.workers.options import WorkerPoolOptions
 from penstock.workers.proxy import Proxy
 from penstock.workers.run import Run
 from penstock.workers.target import Target, target_of
+from penstock.workers.telling import Telling
 
 __all__ = ["WorkerPool"]
 
@@ -21,7 +22,7 @@ R = TypeVar("R")
 W = TypeVar("W")
 
 
-class WorkerPool(Controls, Generic[W]):
+class WorkerPool(Controls, Telling, Generic[W]):
     """Workers with a life cycle: made once, called many times, started anew when they die.
 
     A worker is any object. Its public methods, sync or async, are what jobs call; ``start``,
@@ -125,7 +126,7 @@ class WorkerPool(Controls, Generic[W]):
         """
         run = self._running()
         job = self._job(run, work, args, kwargs, priority, key, policy)
-        await run.submit(job)
+        await run.dispatcher.submit(job)
         return job
 
     def _job(
@@ -141,7 +142,7 @@ class WorkerPool(Controls, Generic[W]):
         way = run.ways.of(policy)
         if priority or key is not None:
             way = way.with_own(priority, key)
-        return run.job(self._target(work), args, kwargs or None, way, priority)
+        return run.dispatcher.job(way, self._target(work), args, kwargs or None, priority)
 
     def _target(self, work: Any) -> Target:
         target = self._targets.get(work)
@@ -154,7 +155,7 @@ class WorkerPool(Controls, Generic[W]):
 
         def call(*args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
             run = self._running()
-            return run.call(run.ways.default, target, args, kwargs)
+            return run.dispatcher.call(run.ways.default, target, args, kwargs)
 
         call.__name__ = call.__qualname__ = target.operation_name
         return call

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from penstock.pools.administration import Administered
 from penstock.pools.lease import Lease
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from penstock.call import Call
 
 __all__ = ["Workers"]
+
+T = TypeVar("T")
 
 
 class Workers(Administered):
@@ -39,6 +41,10 @@ class Workers(Administered):
         """Lease a worker as soon as one is ready; see ``Leasing``."""
         self.home.loop.call_soon(self._wanted)  # type: ignore[union-attr]  # a call waits in it
         return await super().wait_for_lease(call, max_wait)
+
+    def read(self, look: Callable[[], T]) -> T:
+        """Return what ``look`` returns, called in the pool's loop."""
+        return self._at_home(look)
 
     def withdraw(self, id: str, reason: str) -> None:  # noqa: A002 - as in the base class
         """Keep a worker from serving; nothing happens to one that was removed."""

@@ -169,6 +169,10 @@ class Run:
         self._paused_by[by] = timer
         self.crew.tell(WorkersPaused, reason=reason, seconds=seconds)
 
+    def pauses(self) -> list[str]:
+        """Return whose pauses there are at the moment."""
+        return [*self._paused_by]
+
     def resume(self, by: str | None = None) -> None:
         """End a pause.
 

@@ -16,14 +16,14 @@ from penstock.workers.pipeline import Way
 from penstock.workers.restarts import Restarts
 from penstock.workers.target import Target
 
-__all__ = ["RESTART_EVERY", "Slot", "SlotState"]
+__all__ = ["RECENT", "RESTART_EVERY", "Slot", "SlotState"]
 
 RESTART_EVERY = "restart_every"
 """Why a worker is started anew that has done what it may do in one life."""
 
 
 # A call's share in the moving average; nine of ten parts are the last twenty calls'.
-_NEWEST = 0.1
+RECENT = 0.1
 
 
 class SlotState(enum.Enum):
@@ -54,6 +54,7 @@ class Slot:
         in_flight: Calls that it serves.
         done: Calls that ended well.
         failed: Calls that ended with a failure.
+        cancelled: Calls that were cancelled.
         retried: Calls beyond the first one of a job.
         restarted: Times it was started anew.
         latency: Seconds that a call takes of late: a moving average, weighted exponentially.
@@ -67,6 +68,7 @@ class Slot:
         "_restart_every",
         "_until_restart",
         "busy_seconds",
+        "cancelled",
         "done",
         "engine",
         "failed",
@@ -105,6 +107,7 @@ class Slot:
         self.in_flight = 0
         self.done = 0
         self.failed = 0
+        self.cancelled = 0
         self.retried = 0
         # The first start is none; see ``renew``.
         self.restarted = -1
@@ -115,6 +118,11 @@ class Slot:
         self._restart_every = restart_every
         self._until_restart = restart_every or 0
         self._idle: asyncio.Future[None] | None = None
+
+    @property
+    def calls(self) -> int:
+        """Calls that have ended."""
+        return self.done + self.failed + self.cancelled
 
     async def serve(self, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a method of the worker, and count."""
@@ -128,6 +136,7 @@ class Slot:
                 call = Call(way.context, _Within(self, engine, target), args, kwargs)
                 result = await way.handler(call)
         except asyncio.CancelledError:
+            self.cancelled += 1
             raise
         except BaseException as failure:
             self.failed += 1
@@ -147,7 +156,7 @@ class Slot:
             now = clock.now()
             took = now - began
             self.busy_seconds += took
-            self.latency += (took - self.latency) * _NEWEST
+            self.latency += (took - self.latency) * RECENT
             self.idle_since = now
             self.in_flight -= 1
             if self._idle is not None and not self.in_flight:

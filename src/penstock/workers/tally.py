@@ -51,6 +51,6 @@ class Tally:
     def retire(self, slot: Slot) -> None:
         """Keep what a worker has counted that leaves the pool."""
         self.retried += slot.retried
-        self.restarts += slot.restarted
-        self.calls += slot.done + slot.failed
+        self.restarts += max(slot.restarted, 0)
+        self.calls += slot.calls
         self.busy_seconds += slot.busy_seconds
