@@ -9,7 +9,10 @@ from typing import Any, Protocol
 from penstock.workers.options import WorkerPoolOptions
 from penstock.workers.target import Target
 
-__all__ = ["Engine", "Mode", "WorkerSpec"]
+__all__ = ["CALL_CANCELLED", "Engine", "Mode", "WorkerSpec"]
+
+CALL_CANCELLED = "a call was cancelled"
+"""Why an engine ends a worker whose work cannot be cancelled otherwise; no sign of trouble."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

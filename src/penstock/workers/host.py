@@ -8,10 +8,9 @@ from contextvars import copy_context
 from typing import Any, NamedTuple
 
 from penstock.call import enter_call
-from penstock.pools.resource import Resource
 from penstock.workers.envelope import sealed
 from penstock.workers.hooks import optional, with_index
-from penstock.workers.remote_call import Carrier, RemoteCall, Verb, attach_trace
+from penstock.workers.remote_call import Carrier, Place, RemoteCall, Verb, attach_trace
 from penstock.workers.target import Target
 
 __all__ = ["Answer", "Host"]
@@ -50,7 +49,7 @@ class Host:
         id_: The worker's id in its pool; None names it by its place, as the pool does.
     """
 
-    __slots__ = ("_args", "_index", "_kwargs", "_make", "_resource", "id", "worker")
+    __slots__ = ("_args", "_index", "_kwargs", "_make", "_place", "id", "worker")
 
     def __init__(
         self,
@@ -66,13 +65,14 @@ class Host:
         self._args = args
         self._kwargs = kwargs
         self._index = index
-        self._resource: Resource[Any] = Resource(self, self.id)
+        # Stands there until the worker does.
+        self._place = Place(self, self.id)
 
     async def start(self) -> None:
         """Make the worker and run its ``start``."""
         self.worker = self._make(*self._args, **self._kwargs)
         # What a method finds as the value of the resource that it runs on.
-        self._resource = Resource(self.worker, self.id)
+        self._place = Place(self.worker, self.id)
         start = optional(self.worker, "start")
         if start is not None:
             await _ended(start(**with_index(start, self._index)))
@@ -109,9 +109,9 @@ class Host:
         """Call a method; return the answer of a sync one, and a task for that of an async one."""
         # Of its own: what one call sets in its context, the next one must not find there.
         context = copy_context()
-        call = RemoteCall(target, self._resource, carrier)
+        call = RemoteCall(target, self._place, carrier)
         try:
-            result = context.run(self._enter, call, args, kwargs, carrier)
+            result = context.run(self._enter, call, target, args, kwargs, carrier)
         except BaseException as failure:  # noqa: BLE001 - raised where the call came from
             return Answer.failed(failure, (*call.verbs,))
         if not hasattr(result, "__await__"):
@@ -121,13 +121,13 @@ class Host:
     def _enter(
         self,
         call: RemoteCall,
+        target: Target,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         carrier: Carrier | None,
     ) -> Any:
         enter_call(call)
         attach_trace(carrier)
-        target: Target = call.fn  # type: ignore[assignment]  # what it was made with
         return target.of(self.worker)(*args, **kwargs)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from types import SimpleNamespace
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from penstock import clock
 from penstock.call import Call, CallContext, Cost, Overrides
@@ -15,7 +14,7 @@ from penstock.hints import headers_of
 from penstock.pools.lease import Lease
 from penstock.pools.resource import Resource
 
-__all__ = ["Carrier", "RemoteCall", "Verb", "attach_trace", "carrier_of", "play"]
+__all__ = ["Carrier", "Place", "RemoteCall", "Verb", "attach_trace", "carrier_of", "play"]
 
 Verb = tuple[str, tuple[Any, ...]]
 """What a method told its call: ``settle``, ``cooldown``, ``disable`` or ``report``, and how."""
@@ -76,6 +75,24 @@ def carrier_of(call: Call, resource: str | None = None) -> Carrier | None:
     )
 
 
+_SERIAL = 1
+
+
+class Place:
+    """What leases know of the worker, where it lives.
+
+    Attributes:
+        resource: The worker as a resource.
+        leases: A use is active for as long as it can be asked.
+    """
+
+    __slots__ = ("leases", "resource")
+
+    def __init__(self, worker: Any, id_: str) -> None:
+        self.resource: Resource[Any] = Resource(worker, id_)
+        self.leases = {_SERIAL}
+
+
 class RemoteCall(Call):
     """Stands for a call where the worker lives.
 
@@ -85,11 +102,12 @@ class RemoteCall(Call):
 
     __slots__ = ("verbs",)
 
-    def __init__(self, fn: Any, resource: Resource[Any], carrier: Carrier | None) -> None:
+    def __init__(self, fn: Any, place: Place, carrier: Carrier | None) -> None:
         super().__init__(_CONTEXT if carrier is None else _context_of(carrier), fn)
         self.verbs: list[Verb] = []
-        self.resource = resource
-        self.lease = _lease_of(resource, self.verbs)
+        self.resource = place.resource
+        candidate: Any = place
+        self.lease = Lease(_Told(self.verbs), candidate, _SERIAL, 0.0)
         if carrier is None:
             return
         self.attempt = carrier.attempt
@@ -180,8 +198,3 @@ class _Told:
         else:
             # Of headers of any kind, those that count; others may hold secrets.
             self._verbs.append(("report_headers", (headers_of(headers),)))
-
-
-def _lease_of(resource: Resource[Any], verbs: list[Verb]) -> Lease:
-    candidate: Any = SimpleNamespace(resource=resource, leases={1})
-    return Lease(_Told(verbs), cast("Any", candidate), 1, 0.0)

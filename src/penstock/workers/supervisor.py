@@ -9,7 +9,7 @@ from typing import Any
 from penstock import clock
 from penstock.errors import PoolStoppedError, WorkerDiedError
 from penstock.workers.crew import Crew
-from penstock.workers.engine import Engine
+from penstock.workers.engine import CALL_CANCELLED, Engine
 from penstock.workers.resources import Workers
 from penstock.workers.slot import RESTART_EVERY, Slot, SlotState
 
@@ -21,7 +21,7 @@ DOWN = "down"
 ASKED_FOR = "asked for"
 
 # Restarts that are no sign of trouble: they wait for nothing and park nobody.
-_PLANNED = (RESTART_EVERY, ASKED_FOR)
+_PLANNED = (RESTART_EVERY, ASKED_FOR, CALL_CANCELLED)
 
 _ON_THE_WAY = (SlotState.STARTING, SlotState.RESTARTING)
 

@@ -1,0 +1,250 @@
+"""The side of a worker process: it runs what the pool sends, and answers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from functools import partial
+from multiprocessing import connection, parent_process
+from typing import Any
+
+from penstock.workers.host import Answer, Host
+from penstock.workers.modes.process_board import Board
+from penstock.workers.modes.process_frames import (
+    ANSWER,
+    CALL,
+    CANCEL,
+    PING,
+    STOP,
+    TARGET,
+    Frame,
+    FrameReader,
+    Sender,
+)
+from penstock.workers.target import Target
+
+__all__ = ["UP", "Resident", "live"]
+
+UP = 0
+"""The number of the answer that tells that the worker has started, or why not."""
+
+# What runs longer lets the loop look after the others.
+_LONG = 0.001
+
+
+def live(sock: socket.socket, memory: Any, parcel: Any, stop_timeout: float) -> None:
+    """Be a worker process, from its start to its end.
+
+    Args:
+        sock: Where the pool is.
+        memory: Of the board; ``detach`` returns its file descriptor.
+        parcel: What the host is made with, still pickled.
+        stop_timeout: Seconds that the worker's ``stop`` may take when the pool has gone.
+    """
+    # Ctrl-C reaches every process at the terminal; what is to be done about it the pool decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with_parent(stop_timeout)
+    resident = Resident(Board(memory.detach()), stop_timeout)
+    asyncio.run(resident.serve(sock, parcel))
+
+
+class Resident(asyncio.Protocol):
+    """One worker in its process. Calls begin in the order in which they come.
+
+    Args:
+        board: What the pool and this process know of each other at once.
+        stop_timeout: Seconds that the worker's ``stop`` may take when the pool has gone.
+    """
+
+    def __init__(self, board: Board, stop_timeout: float) -> None:
+        self._board = board
+        self._stop_timeout = stop_timeout
+        self._host: Any = None
+        self._reader = FrameReader()
+        self._targets: dict[int, Target | Answer] = {}
+        self._waiting: deque[tuple[int, memoryview]] = deque()
+        self._skipped: set[int] = set()
+        self._cancels = 0
+        self._tasks: dict[int, asyncio.Task[Answer]] = {}
+        self._is_pumping = False
+        self._is_leaving = False
+
+    async def serve(self, sock: socket.socket, parcel: Any) -> None:
+        """Start the worker, serve it, and stop it."""
+        self._loop = asyncio.get_running_loop()
+        self._main: Any = asyncio.current_task()
+        self._lost: asyncio.Future[None] = self._loop.create_future()
+        self._told_to_stop: asyncio.Future[int] = self._loop.create_future()
+        await self._loop.create_unix_connection(lambda: self, sock=sock)
+        try:
+            if await self._start(parcel):
+                number = await self._told_to_stop
+                self._answer(number, await self._result_of(self._host.stop()))
+        except asyncio.CancelledError:
+            await self._leave()
+        finally:
+            self._is_leaving = True
+            self._sender.flush()
+            # What was written is sent first.
+            self._transport.close()
+            await self._lost
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note where answers go."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a socket's
+        self._transport = transport
+        self._sender = Sender(self._loop, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Do what the pool asks for."""
+        for frame in self._reader.feed(data):
+            self._take(frame)
+        if not self._is_pumping:
+            self._pump()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End: the pool has gone."""
+        del exc
+        self._waiting.clear()
+        self._lost.set_result(None)
+        if not self._is_leaving:
+            self._main.cancel()
+
+    async def _start(self, parcel: Any) -> bool:
+        answer = await self._result_of(self._make(parcel))
+        self._answer(UP, answer)
+        return answer.ok
+
+    async def _make(self, parcel: Any) -> None:
+        self._host = Host(*parcel.opened())
+        await self._host.start()
+
+    async def _result_of(self, work: Any) -> Answer:
+        try:
+            return Answer(True, await work, ())  # noqa: FBT003 - the field's own value
+        except asyncio.CancelledError:
+            raise
+        except BaseException as failure:  # noqa: BLE001 - raised where it was asked for
+            return Answer.failed(failure)
+
+    async def _leave(self) -> None:
+        tasks = [*self._tasks.values()]
+        for task in tasks:
+            task.cancel()
+        if self._host is not None:
+            stop = asyncio.ensure_future(self._result_of(self._host.stop()))
+            await asyncio.wait([stop, *tasks], timeout=self._stop_timeout)
+
+    def _take(self, frame: Frame) -> None:
+        kind, number, body = frame
+        if kind == CALL:
+            self._waiting.append((number, body))
+        elif kind == CANCEL:
+            self._cancels += 1
+            task = self._tasks.get(number)
+            if task is not None:
+                # Not before its first step: nobody would await what it was to await.
+                self._loop.call_soon(task.cancel)
+            elif number > self._board.begun:
+                self._skipped.add(number)
+        elif kind == TARGET:
+            self._targets[number] = self._target_of(body)
+        elif kind == PING and self._host is not None:
+            self._begin_task(number, self._result_of(self._host.healthy()))
+        elif kind == STOP and not self._told_to_stop.done():
+            self._told_to_stop.set_result(number)
+
+    def _target_of(self, body: memoryview) -> Target | Answer:
+        try:
+            target: Target = pickle.loads(body)  # noqa: S301 - from the pool that started us
+        except Exception as failure:  # noqa: BLE001 - whatever it is, its calls fail with it
+            return Answer.failed(failure)
+        return target
+
+    def _pump(self) -> None:
+        """Begin the calls that wait."""
+        self._is_pumping = False
+        waiting, board = self._waiting, self._board
+        # Answers that are ready do not wait for a call that may take its time.
+        self._sender.flush()
+        while waiting:
+            number = waiting[0][0]
+            before, board.begun = board.begun, number
+            if board.cancels != self._cancels:
+                # One is on its way, and may be for this call.
+                board.begun = before
+                return
+            body = waiting.popleft()[1]
+            if number in self._skipped:
+                self._skipped.discard(number)
+                self._answer(number, Answer.failed(asyncio.CancelledError()))
+            elif self._run(number, body) > _LONG and waiting:
+                self._is_pumping = True
+                self._loop.call_soon(self._pump)
+                return
+
+    def _run(self, number: int, body: memoryview) -> float:
+        board, began = self._board, time.perf_counter()
+        board.running = number
+        answer = self._begin(body)
+        board.running = 0
+        if isinstance(answer, Answer):
+            # The next one may take its time.
+            self._sender.send_now(ANSWER, number, _pickled(answer))
+        else:
+            self._tasks[number] = answer
+            answer.add_done_callback(partial(self._ended, number))
+        return time.perf_counter() - began
+
+    def _begin(self, body: memoryview) -> Answer | asyncio.Task[Answer]:
+        try:
+            target_number, args, kwargs, carrier = pickle.loads(body)  # noqa: S301 - as above
+        except Exception as failure:  # noqa: BLE001 - a class of the user's may raise anything
+            error = TypeError(f"the arguments cannot be unpickled in the worker: {failure!r}")
+            error.__cause__ = failure
+            return Answer.failed(error)
+        target = self._targets[target_number]
+        if isinstance(target, Answer):
+            return target
+        return self._host.begin(target, args, kwargs, carrier)
+
+    def _begin_task(self, number: int, work: Any) -> None:
+        task = self._tasks[number] = self._loop.create_task(work)
+        task.add_done_callback(partial(self._ended, number))
+
+    def _ended(self, number: int, task: asyncio.Task[Answer]) -> None:
+        del self._tasks[number]
+        failure = asyncio.CancelledError() if task.cancelled() else task.exception()
+        self._answer(number, task.result() if failure is None else Answer.failed(failure))
+
+    def _answer(self, number: int, answer: Answer) -> None:
+        self._sender.send(ANSWER, number, _pickled(answer))
+
+
+def _pickled(answer: Answer) -> bytes:
+    try:
+        return pickle.dumps((*answer,), pickle.HIGHEST_PROTOCOL)
+    except Exception as failure:  # noqa: BLE001 - a class of the user's may raise anything
+        error = TypeError(f"the result cannot be pickled: {failure!r}")
+        error.__cause__ = failure
+        return pickle.dumps((*Answer.failed(error),), pickle.HIGHEST_PROTOCOL)
+
+
+def _end_with_parent(grace: float) -> None:
+    # A method that hangs would keep the process for ever, for it reads nothing.
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        time.sleep(grace)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="penstock parent watch", daemon=True).start()
