@@ -26,6 +26,7 @@ from bench import (
     telemetry,
     timeout_alone,
     two_failures,
+    workers_thread,
 )
 from bench.harness import EFFORTS, Effort
 from bench.machine import facts
@@ -54,6 +55,7 @@ BENCHMARKS: dict[str, Callable[[Effort, str], Section]] = {
     "five-stages-rotation": five_stages_rotation.run,
     "keys": key_simulation.run,
     "telemetry": telemetry.run,
+    "workers-thread": workers_thread.run,
 }
 
 
