@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from penstock import clock
 from penstock.errors import NoResourceError, PoolStoppedError
@@ -48,6 +48,8 @@ class Failing:
         self._options = escalation or Escalation()
         self.machine = EscalationMachine(self._options)
         self.letters = Letters(run.options, run.tally, run.crew.tell)
+        # What had a worker when the pool paused last.
+        self._before: WeakSet[Any] = WeakSet()
         self._runs: WeakKeyDictionary[Job[Any], int] = WeakKeyDictionary()
 
     def __call__(self, work: Any, failure: BaseException) -> BaseException | None:
@@ -111,7 +113,8 @@ class Failing:
                 times = f"{self._options.trips} times in {self._options.trip_window:g} s"
                 self._run.give_up(f"it had to pause {times} ({why})", failure)
             case Step.PAUSE:
-                self._run.dispatcher.era += 1
+                under_way = self._run.dispatcher.active
+                self._before = WeakSet(piece for piece in under_way if piece.served)
                 self._run.pause(why, decision.seconds, by="escalation")
             case Step.NOTHING:
                 # The pause it asks for has been: it began before.
@@ -121,6 +124,7 @@ class Failing:
         return None if self._may_run_again(work) else FAILED
 
     def _may_run_again(self, work: Any) -> bool:
+        self._before.discard(work)
         if not isinstance(work, Job):
             # A direct call becomes a job, which is counted from then on.
             return True
@@ -129,7 +133,7 @@ class Failing:
         return runs < self._options.trips
 
     def _is_news(self, work: Any) -> bool:
-        return not self._is_over and work.era == self._run.dispatcher.era
+        return not self._is_over and work not in self._before
 
     @property
     def _is_over(self) -> bool:
