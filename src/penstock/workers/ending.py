@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from penstock.errors import PolicyError
+from penstock.workers.modes import leave_mode
 
 if TYPE_CHECKING:
     from penstock.workers.run import Run
@@ -128,6 +129,7 @@ class Ending:
                 stopping.append(task)
         if stopping:
             await asyncio.wait(stopping)
+        await leave_mode(run.options)
 
     def _leave(self) -> None:
         self._run.staffing.close()

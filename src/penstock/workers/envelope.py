@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import pickle
 import traceback
+from collections.abc import Callable
+from functools import partial
 
 from penstock.classify.status import by_status
 from penstock.errors import RemoteError
@@ -14,6 +16,9 @@ __all__ = ["Envelope", "sealed"]
 
 # Enough for a hundred frames; a recursion of thousands would be most of the traffic.
 _MOST_CHARACTERS = 20_000
+
+# Replaced where classes are sent by value, as on Ray.
+dumps: Callable[[object], bytes] = partial(pickle.dumps, protocol=pickle.HIGHEST_PROTOCOL)
 
 # The server's own words, which say more than the status that they come with.
 _WORDS = ("code", "type")
@@ -96,7 +101,7 @@ def _pickled(failure: BaseException) -> bytes | None:
     if not isinstance(failure, Exception | SystemExit | asyncio.CancelledError):
         return None
     try:
-        pickled = pickle.dumps(failure, pickle.HIGHEST_PROTOCOL)
+        pickled = dumps(failure)
         # Many can be written and not read: their ``__init__`` wants more than ``args``.
         again = pickle.loads(pickled)  # noqa: S301 - written by ourselves a moment ago
     except Exception:  # noqa: BLE001 - a class of the user's may raise anything; so it cannot travel

@@ -9,6 +9,7 @@ from penstock.policy import Policy
 from penstock.workers.controls import Controls
 from penstock.workers.crew import Makes
 from penstock.workers.job import Job
+from penstock.workers.modes import check_mode
 from penstock.workers.options import WorkerPoolOptions
 from penstock.workers.proxy import Proxy
 from penstock.workers.run import Run
@@ -57,6 +58,7 @@ class WorkerPool(Controls, Telling, Generic[W]):
         self._setup(Makes(make, args, kwargs or {}), WorkerPoolOptions(**options))
 
     def _setup(self, makes: Makes, options: WorkerPoolOptions) -> None:
+        check_mode(options, makes.make, makes.args, makes.kwargs)
         self.options = options
         self._makes = makes
         self._targets: dict[Any, Target] = {}

@@ -238,8 +238,13 @@ class Supervisor:
 
     async def _starts(self, slot: Slot, engine: Engine) -> bool:
         own, limit = asyncio.current_task(), self._options.start_timeout
+        time_limit = asyncio.timeout(limit)
+        # To wait for a machine with room is not to start: nothing is wrong with the worker.
+        place = getattr(engine, "place", None)
         try:
-            async with asyncio.timeout(limit) as time_limit:
+            if place is not None:
+                await place()
+            async with time_limit:
                 await engine.start()
             if slot.passing is engine and slot.task is own:
                 return True

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from importlib import import_module
+from typing import Any
 
 from penstock.workers.engine import Mode
+from penstock.workers.options import WorkerPoolOptions
 
-__all__ = ["mode_of"]
+__all__ = ["check_mode", "leave_mode", "mode_of"]
 
 _ENGINES = {
     "asyncio": ("penstock.workers.modes.in_loop", "LoopEngine"),
@@ -25,3 +28,32 @@ def mode_of(word: str) -> Mode:
     module, name = _ENGINES[word]
     mode: Mode = getattr(import_module(module), name)
     return mode
+
+
+def check_mode(
+    options: WorkerPoolOptions,
+    make: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+) -> None:
+    """Refuse workers that their mode cannot make, while the pool is built.
+
+    Raises:
+        ConfigError: An option is not allowed in the mode.
+        ImportError: The mode needs a package that is not installed; the extra is named.
+        TypeError: What makes a worker cannot be sent to where it would live.
+    """
+    mode = mode_of(options.mode)
+    check_options = getattr(mode, "check_options", None)
+    if check_options is not None:
+        check_options(options)
+    check = getattr(mode, "check", None)
+    if check is not None:
+        check(make, args, kwargs)
+
+
+async def leave_mode(options: WorkerPoolOptions) -> None:
+    """Give back what the workers of a pool had in common, after the last of them has ended."""
+    left = getattr(mode_of(options.mode), "left", None)
+    if left is not None:
+        await left(options)
