@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
+from penstock.batch import Items
 from penstock.policy import Policy
-from penstock.workers.controls import Controls
+from penstock.progress import Progress
 from penstock.workers.crew import Makes
+from penstock.workers.functions import FunctionPool
+from penstock.workers.handing import Handing
 from penstock.workers.job import Job
 from penstock.workers.modes import check_mode
 from penstock.workers.options import WorkerPoolOptions
 from penstock.workers.proxy import Proxy
-from penstock.workers.run import Run
-from penstock.workers.target import Target, target_of
+from penstock.workers.target import Target
 from penstock.workers.telling import Telling
 
 __all__ = ["WorkerPool"]
 
+A = TypeVar("A")
 P = ParamSpec("P")
 R = TypeVar("R")
 W = TypeVar("W")
+V = TypeVar("V")
 
 
-class WorkerPool(Controls, Telling, Generic[W]):
+class WorkerPool(Handing, Telling, Generic[W]):
     """Workers with a life cycle: made once, called many times, started anew when they die.
 
     A worker is any object. Its public methods, sync or async, are what jobs call; ``start``,
@@ -57,14 +61,75 @@ class WorkerPool(Controls, Telling, Generic[W]):
     ) -> None:
         self._setup(Makes(make, args, kwargs or {}), WorkerPoolOptions(**options))
 
+    @classmethod
+    def from_workers(cls, workers: Iterable[W], **options: Any) -> Self:
+        """Return a pool of workers that were made one by one; the index of each is its place.
+
+        They are started, stopped and restarted where they are: a restart stops and starts the same
+        object.
+
+        Args:
+            workers: The workers, no object twice.
+            options: See ``WorkerPoolOptions``; ``mode`` is ``asyncio`` or ``thread``, ``size`` is
+                how many there are.
+
+        Raises:
+            ConfigError: There is no worker, one is there twice, or an option is not allowed.
+        """
+        makes = Makes.of_workers(workers)
+        pool = cls.__new__(cls)
+        pool._setup(makes, makes.options(options))  # noqa: SLF001 - its own class
+        return pool
+
     def _setup(self, makes: Makes, options: WorkerPoolOptions) -> None:
         check_mode(options, makes.make, makes.args, makes.kwargs)
         self.options = options
         self._makes = makes
         self._targets: dict[Any, Target] = {}
-        self._run: Run | None = None
+        self._run = None
         kind = makes.kind
-        self._proxy = Proxy(self._method, "the pool" if kind is None else kind.__qualname__)
+        self._proxy = Proxy(
+            lambda name: self._caller(self._target(name)),
+            "the pool" if kind is None else kind.__qualname__,
+        )
+
+    @classmethod
+    def from_workers(cls, workers: Iterable[V], **options: Any) -> WorkerPool[V]:
+        """Return a pool of workers that are made already, each at its place in the list.
+
+        Args:
+            workers: The workers, each with settings of its own; the pool starts and stops them.
+            options: As for the class, without ``size``; ``mode`` is ``asyncio`` or ``thread``.
+
+        Raises:
+            ConfigError: There is no worker, one is there twice, or an option is not allowed.
+        """
+        makes = Makes.of_workers(workers)
+        pool = object.__new__(WorkerPool[V])
+        pool._setup(makes, makes.options(options))
+        return pool
+
+    @overload
+    @staticmethod
+    def of(
+        function: Callable[P, Coroutine[Any, Any, R]], /, **options: Any
+    ) -> FunctionPool[P, R]: ...
+    @overload
+    @staticmethod
+    def of(function: Callable[P, R], /, **options: Any) -> FunctionPool[P, R]: ...
+    @staticmethod
+    def of(function: Any, /, **options: Any) -> Any:
+        """Return a pool whose workers run one function, which need not know of workers.
+
+        Args:
+            function: Sync or async; where workers live in processes or on Ray, it can be imported.
+            options: As for the class.
+
+        Raises:
+            ConfigError: An option is not allowed.
+            TypeError: It is no function, makes an async iterator, or cannot be sent.
+        """
+        return FunctionPool(function, options)
 
     @property
     def workers(self) -> W:
@@ -90,7 +155,7 @@ class WorkerPool(Controls, Telling, Generic[W]):
     @overload
     async def submit(
         self,
-        work: str | Callable[..., Any],
+        work: str,
         /,
         *args: Any,
         priority: int = 0,
@@ -111,7 +176,8 @@ class WorkerPool(Controls, Telling, Generic[W]):
         """Hand in a job; return it when there is room in the line.
 
         Jobs among the arguments, in lists, tuples, dicts and sets too, are awaited first and
-        replaced by their results.
+        replaced by their results. For type checkers ``priority``, ``key`` and ``policy`` go with a
+        method's name.
 
         Args:
             work: A method of the workers (``Browser.fetch`` or its name), or a function that takes
@@ -123,41 +189,176 @@ class WorkerPool(Controls, Telling, Generic[W]):
             kwargs: Its keyword arguments.
 
         Raises:
+            ConfigError: ``priority``, ``key`` or ``policy`` is not allowed.
             PoolStoppedError: The pool takes no more jobs.
             TypeError: ``work`` is nothing that can be called on a worker.
         """
         run = self._running()
-        job = self._job(run, work, args, kwargs, priority, key, policy)
+        job = self._job(run, self._target(work), (args, kwargs), priority, key, policy)
         await run.dispatcher.submit(job)
         return job
 
-    def _job(
+    @overload
+    def submit_nowait(
         self,
-        run: Run,
+        work: Callable[Concatenate[W, P], Coroutine[Any, Any, R]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Job[R]: ...
+    @overload
+    def submit_nowait(
+        self, work: Callable[Concatenate[W, P], R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Job[R]: ...
+    @overload
+    def submit_nowait(
+        self,
+        work: str,
+        /,
+        *args: Any,
+        priority: int = 0,
+        key: str | None = None,
+        policy: Policy | None = None,
+        **kwargs: Any,
+    ) -> Job[Any]: ...
+    def submit_nowait(  # type: ignore[misc]  # as above
+        self,
         work: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        priority: int,
-        key: str | None,
-        policy: Policy | None,
+        /,
+        *args: Any,
+        priority: int = 0,
+        key: str | None = None,
+        policy: Policy | None = None,
+        **kwargs: Any,
     ) -> Job[Any]:
-        way = run.ways.of(policy)
-        if priority or key is not None:
-            way = way.with_own(priority, key)
-        return run.dispatcher.job(way, self._target(work), args, kwargs or None, priority)
+        """Hand in a job at once; arguments as for ``submit``.
 
-    def _target(self, work: Any) -> Target:
-        target = self._targets.get(work)
-        if target is None:
-            target = self._targets[work] = target_of(work, self._makes.kind)
-        return target
+        Raises:
+            ConcurrencyLimitedError: The line is full.
+            ConfigError: As ``submit``.
+            PoolStoppedError: As ``submit``.
+            TypeError: As ``submit``.
+        """
+        run = self._running()
+        job = self._job(run, self._target(work), (args, kwargs), priority, key, policy)
+        run.dispatcher.submit_nowait(job)
+        return job
 
-    def _method(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
-        target = self._target(name)
+    @overload
+    def map(
+        self,
+        work: Callable[[W, A], Coroutine[Any, Any, R]],
+        items: Items[A],
+        *,
+        ordered: bool = True,
+        concurrency: int | None = None,
+        return_exceptions: bool = False,
+        progress: Progress = None,
+        chunk: int | None = None,
+    ) -> AsyncIterator[R]: ...
+    @overload
+    def map(
+        self,
+        work: Callable[[W, A], R],
+        items: Items[A],
+        *,
+        ordered: bool = True,
+        concurrency: int | None = None,
+        return_exceptions: bool = False,
+        progress: Progress = None,
+        chunk: int | None = None,
+    ) -> AsyncIterator[R]: ...
+    @overload
+    def map(
+        self,
+        work: str,
+        items: Items[Any],
+        *,
+        ordered: bool = True,
+        concurrency: int | None = None,
+        return_exceptions: bool = False,
+        progress: Progress = None,
+        chunk: int | None = None,
+    ) -> AsyncIterator[Any]: ...
+    def map(
+        self,
+        work: Any,
+        items: Items[Any],
+        *,
+        ordered: bool = True,
+        concurrency: int | None = None,
+        return_exceptions: bool = False,
+        progress: Progress = None,
+        chunk: int | None = None,
+    ) -> AsyncIterator[Any]:
+        """Return an async iterator over the results of a method for every item.
 
-        def call(*args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
-            run = self._running()
-            return run.dispatcher.call(run.ways.default, target, args, kwargs)
+        Leaving the loop early cancels what is under way. The first failure is raised where its
+        result would have come, after all other jobs were cancelled.
 
-        call.__name__ = call.__qualname__ = target.operation_name
-        return call
+        Args:
+            work: As for ``submit``, with one argument.
+            items: An iterable or async iterable; read as far as ``concurrency`` reaches, so it may
+                be endless.
+            ordered: Results in the order of the items (the default), or as they come.
+            concurrency: Most items that are under way or wait to be read, from 1; None for twice
+                what all workers serve.
+            return_exceptions: Put an error in its item's place instead of stopping.
+            progress: True for a bar (needs rich), or a callable(done, total).
+            chunk: Items that go to a worker in one call, from 1. A policy sees such a call as one,
+                and an item that fails fails alone. None for one; on Ray, where no policy counts
+                calls, for as many as make a call worth its way.
+
+        Raises:
+            ConfigError: ``concurrency``, ``progress`` or ``chunk`` is not allowed.
+            Exception: A failure of a job.
+        """
+        return self._results(
+            self._target(work),
+            items,
+            ordered=ordered,
+            concurrency=concurrency,
+            return_exceptions=return_exceptions,
+            progress=progress,
+            chunk=chunk,
+        )
+
+    @overload
+    async def broadcast(
+        self,
+        work: Callable[Concatenate[W, P], Coroutine[Any, Any, R]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> list[R]: ...
+    @overload
+    async def broadcast(
+        self, work: Callable[Concatenate[W, P], R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> list[R]: ...
+    @overload
+    async def broadcast(
+        self, work: str, /, *args: Any, return_exceptions: bool = False, **kwargs: Any
+    ) -> list[Any]: ...
+    async def broadcast(  # type: ignore[misc]  # as above
+        self, work: Any, /, *args: Any, return_exceptions: bool = False, **kwargs: Any
+    ) -> list[Any]:
+        """Call a method once on every worker that is up, each when its calls have ended.
+
+        It goes past the line and the policy: it is about the worker, not about a job.
+
+        Args:
+            work: As for ``submit``.
+            args: Its arguments, after the worker.
+            return_exceptions: Put an error in its worker's place instead of raising the first.
+            kwargs: Its keyword arguments.
+
+        Returns:
+            The results in the order of the workers' places.
+
+        Raises:
+            PolicyError: A job of this pool has called it, which would wait for itself.
+            PoolStoppedError: The pool takes no more calls.
+            Exception: The first failure, when all others have ended, too.
+        """
+        target = self._target(work)
+        return await self._everywhere(target, (args, kwargs), keep=return_exceptions)
