@@ -21,7 +21,7 @@ from penstock.errors import ConfigError
 from penstock.progress import Progress, reporter
 from penstock.stage import StatefulStage, name_of
 
-__all__ = ["DEFAULT_CONCURRENCY", "Items", "batch_concurrency", "gather", "stream_results"]
+__all__ = ["DEFAULT_CONCURRENCY", "Items", "batch_concurrency", "gather", "stream_results", "total_of"]
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -89,7 +89,7 @@ async def stream_results(
 async def _outcomes(
     batch: _Batch, items: Items[Any], progress: Progress
 ) -> AsyncGenerator[tuple[int, Any], None]:
-    report = reporter(progress, _total_of(items))
+    report = reporter(progress, total_of(items))
     try:
         batch.start(items)
         while (outcome := await batch.next_outcome()) is not None:
@@ -201,7 +201,8 @@ async def _as_async(items: Iterable[Any]) -> AsyncGenerator[Any, None]:
         yield item
 
 
-def _total_of(items: Items[Any]) -> int | None:
+def total_of(items: Items[Any]) -> int | None:
+    """Return how many items there are; None where nobody knows."""
     try:
         return len(items) if isinstance(items, Sized) else None
     except (TypeError, NotImplementedError):

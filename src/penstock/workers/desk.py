@@ -84,6 +84,9 @@ class Desk(Dispatcher):
             await self.submit(job)
             return await job
         direct = Direct(self, target, args, kwargs)
+        if direct.task is None:
+            # The pool's own loop is closed.
+            self.check()
         self.starting += 1
         self.active.add(direct)
         told: BaseException | None = None
@@ -107,9 +110,9 @@ class Desk(Dispatcher):
                 self.pump()
             elif self.joining:
                 self.look_whether_idle()
-        job = Job(target, args, kwargs, way, copy_context(), 0, self)
-        self.put(job)
-        return await job
+        again: Job[Any] = Job(target, args, kwargs, way, copy_context(), 0, self)
+        self.put(again)
+        return await again
 
     def _take(self, job: Job[Any]) -> None:
         inputs = jobs_in(job.args, job.kwargs)

@@ -39,7 +39,7 @@ def _find(values: Iterable[Any], found: list[Job[Any]], seen: set[int]) -> None:
     if _MAY_HOLD.isdisjoint(map(type, values)):
         return
     for value in values:
-        kind: Any = type(value)
+        kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
         if kind is Job:
             found.append(value)
         # What holds itself is looked at once.
@@ -115,7 +115,7 @@ _MAKES: dict[Any, Callable[[Any], Any]] = {
 
 
 def _replaced(value: Any) -> Any:
-    kind: Any = type(value)
+    kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
     if kind is Job:
         return value.result()
     make = _MAKES.get(kind)

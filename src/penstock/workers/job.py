@@ -65,7 +65,7 @@ class Job(asyncio.Future[R]):
         "way",
     )
 
-    def __init__(  # noqa: PLR0913 - the fields of a record
+    def __init__(  # noqa: PLR0913, PLR0917 - the fields of a record
         self,
         target: Target,
         args: tuple[Any, ...],

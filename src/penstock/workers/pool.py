@@ -16,7 +16,6 @@ from penstock.workers.modes import check_mode
 from penstock.workers.options import WorkerPoolOptions
 from penstock.workers.proxy import Proxy
 from penstock.workers.target import Target
-from penstock.workers.telling import Telling
 
 __all__ = ["WorkerPool"]
 
@@ -27,7 +26,7 @@ W = TypeVar("W")
 V = TypeVar("V")
 
 
-class WorkerPool(Handing, Telling, Generic[W]):
+class WorkerPool(Handing, Generic[W]):
     """Workers with a life cycle: made once, called many times, started anew when they die.
 
     A worker is any object. Its public methods, sync or async, are what jobs call; ``start``,
@@ -61,26 +60,6 @@ class WorkerPool(Handing, Telling, Generic[W]):
     ) -> None:
         self._setup(Makes(make, args, kwargs or {}), WorkerPoolOptions(**options))
 
-    @classmethod
-    def from_workers(cls, workers: Iterable[W], **options: Any) -> Self:
-        """Return a pool of workers that were made one by one; the index of each is its place.
-
-        They are started, stopped and restarted where they are: a restart stops and starts the same
-        object.
-
-        Args:
-            workers: The workers, no object twice.
-            options: See ``WorkerPoolOptions``; ``mode`` is ``asyncio`` or ``thread``, ``size`` is
-                how many there are.
-
-        Raises:
-            ConfigError: There is no worker, one is there twice, or an option is not allowed.
-        """
-        makes = Makes.of_workers(workers)
-        pool = cls.__new__(cls)
-        pool._setup(makes, makes.options(options))  # noqa: SLF001 - its own class
-        return pool
-
     def _setup(self, makes: Makes, options: WorkerPoolOptions) -> None:
         check_mode(options, makes.make, makes.args, makes.kwargs)
         self.options = options
@@ -105,7 +84,7 @@ class WorkerPool(Handing, Telling, Generic[W]):
             ConfigError: There is no worker, one is there twice, or an option is not allowed.
         """
         makes = Makes.of_workers(workers)
-        pool = object.__new__(WorkerPool[V])
+        pool: WorkerPool[V] = WorkerPool.__new__(WorkerPool)
         pool._setup(makes, makes.options(options))
         return pool
 
@@ -129,7 +108,8 @@ class WorkerPool(Handing, Telling, Generic[W]):
             ConfigError: An option is not allowed.
             TypeError: It is no function, makes an async iterator, or cannot be sent.
         """
-        return FunctionPool(function, options)
+        pool: FunctionPool[Any, Any] = FunctionPool(function, options)
+        return pool
 
     @property
     def workers(self) -> W:
