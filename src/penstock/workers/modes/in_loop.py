@@ -11,7 +11,8 @@ from penstock.operation import returns_awaitable
 from penstock.workers.engine import WorkerSpec
 from penstock.workers.hooks import optional, with_index
 from penstock.workers.target import Target
-from penstock.workers.thread import WorkerThread, can_be_awaited
+from penstock.workers.thread import WorkerThread
+from penstock.workers.work import can_be_awaited
 
 __all__ = ["LoopEngine"]
 
