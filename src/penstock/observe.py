@@ -18,6 +18,7 @@ from penstock.events import (
     Event,
     Observer,
     ResourceChanged,
+    WaitEnded,
 )
 from penstock.operation import name_of, returns_awaitable
 from penstock.stage import Handler
@@ -31,6 +32,7 @@ __all__ = [
     "observe_pool",
     "outcome_of",
     "type_name",
+    "waited_in_line",
 ]
 
 _log = logging.getLogger("penstock")
@@ -102,9 +104,12 @@ def _observe_call(call_next: Handler) -> Handler:
     """Wrap the whole pipeline with ``CallStarted`` and ``CallEnded``."""
 
     async def observed(call: Call) -> Any:
-        began = clock.now()
+        waited = waited_in_line(call)
+        began = clock.now() - waited
         operation = call.operation
         call.emit(CallStarted, operation=operation)
+        if waited:
+            call.emit(WaitEnded, stage="queue", seconds=waited)
         error: BaseException | None = None
         try:
             return await call_next(call)
@@ -153,6 +158,14 @@ def _observe_attempt(call_next: Handler) -> Handler:
 
 
 OBSERVING = Frames(_observe_call, _observe_attempt)
+
+
+def waited_in_line(call: Call) -> float:
+    """Return the seconds for which a job of a pool of workers was in line; 0.0 for other calls."""
+    job: Any = call.fn
+    if not isinstance(job, asyncio.Future):
+        return 0.0
+    return max(0.0, clock.now() - job.submitted_at)  # type: ignore[attr-defined]  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]  # no other future is called
 
 
 def kind_of(call: Call, error: BaseException) -> VerdictKind:

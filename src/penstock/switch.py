@@ -17,7 +17,7 @@ from penstock.events import Event
 from penstock.observe import Frames, observe_pool
 from penstock.stage import Handler
 
-__all__ = ["LIVE", "Nest", "switching", "telling", "watch_pool"]
+__all__ = ["CREWS", "LIVE", "Nest", "switching", "telling", "watch_pool"]
 
 # Makes a pipeline with these frames; always the same one for the same frames.
 Nest = Callable[[Frames], Handler]
@@ -31,6 +31,9 @@ _modules = sys.modules
 
 # The pipelines of all policies that have been called and are still in use; gauges look at them.
 LIVE: WeakSet[Any] = WeakSet()
+
+# The runs of all pools of workers that are still in use; as above.
+CREWS: WeakSet[Any] = WeakSet()
 
 # By policy name: a program may make a policy per request over one pool.
 _watched: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()

@@ -16,8 +16,8 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader, Metric
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from penstock import CooldownResource, Policy, telemetry
-from penstock.switch import LIVE
+from penstock import CooldownResource, Policy, WorkerPool, telemetry
+from penstock.switch import CREWS, LIVE
 from penstock.telemetry.gauges import WATCHED
 from penstock.testing import run, scripted, takes
 
@@ -63,7 +63,7 @@ def _read(point: Any) -> Any:
 @pytest.fixture
 def no_policies() -> Iterator[None]:
     """Hide what other tests have left alive."""
-    before = [(live, [*live]) for live in (LIVE, WATCHED)]
+    before = [(live, [*live]) for live in (LIVE, WATCHED, CREWS)]
     for live, _ in before:
         live.clear()
     yield
@@ -121,7 +121,15 @@ def configured() -> Iterator[None]:
     telemetry.configure()
 
 
-async def _everything() -> list[Policy]:
+class Worker:
+    """One whose jobs fail."""
+
+    async def fail(self) -> None:
+        """Raise an error."""
+        raise OSError
+
+
+async def _everything() -> list[Any]:
     """Let every metric be measured at least once."""
     policies = [
         Policy("search")
@@ -133,7 +141,10 @@ async def _everything() -> list[Policy]:
     ]
     calls = [policies[0].call(scripted(OSError, CooldownResource(9), takes(1))) for _ in range(2)]
     await asyncio.gather(*calls, return_exceptions=True)
-    return policies
+    pool = WorkerPool(Worker, size=1, name="crew")
+    await pool.start()
+    await asyncio.gather(pool.workers.fail(), return_exceptions=True)
+    return [policies, pool]
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Iterator
@@ -11,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from penstock import Policy
+from penstock import Policy, WorkerPool
 from penstock.stages.breaker import Breaker, BreakerOptions
 from penstock.telemetry.instruments import DURATION_BUCKETS, METRICS, Metric
 from penstock.telemetry.log_names import COMMON, LOG_EVENTS
 from penstock.telemetry.names import SPANS, Attribute
 from penstock.telemetry.settings import TelemetryOptions
+from penstock.testing import run
 
 PAGE = (Path(__file__).parents[2] / "docs" / "telemetry.md").read_text(encoding="utf-8")
 
@@ -108,12 +110,26 @@ def test_the_page_lists_what_a_line_of_the_log_carries(caplog: pytest.LogCapture
     policy = Policy("search").rotating(["1"])
     policy.stages[0].pool.disable("1")  # type: ignore[attr-defined]
     Breaker(BreakerOptions()).open()
+    run(_one_dropped_job())
     usual = vars(logging.makeLogRecord({})).keys() | {"message"}
 
-    extras = {r.name: set(vars(r)) - usual for r in caplog.records}
+    extras = {r.name: set(vars(r)) - usual for r in caplog.records if r.name != "penstock"}
 
     listed = re.findall(r"^\| `(penstock\.\w+)` \| .* \| (.*) \|$", section("Logs"), re.MULTILINE)
     assert {name: set(re.findall(r"`(\w+)`", fields)) for name, fields in listed} == extras
+
+
+async def _one_dropped_job() -> None:
+    async with WorkerPool(Worker, size=1) as pool:
+        await asyncio.gather(pool.workers.fail(), return_exceptions=True)
+
+
+class Worker:
+    """One whose jobs fail."""
+
+    async def fail(self) -> None:
+        """Raise an error."""
+        raise OSError
 
 
 def test_the_page_lists_what_can_be_configured():

@@ -6,7 +6,8 @@ from typing import Any
 
 from penstock import clock
 from penstock.call import Call
-from penstock.observe import Frames, kind_of, outcome_of, type_name
+from penstock.events import WaitEnded
+from penstock.observe import Frames, kind_of, outcome_of, type_name, waited_in_line
 from penstock.stage import Handler
 from penstock.verdict import VerdictKind
 
@@ -16,6 +17,9 @@ __all__ = ["SPANNING"]
 def _span_call(call_next: Handler) -> Handler:
     async def spanned(call: Call) -> Any:
         spans: Any = call.notify
+        waited = waited_in_line(call)
+        if waited:
+            call.emit(WaitEnded, stage="queue", seconds=waited)
         error: BaseException | None = None
         try:
             return await call_next(call)

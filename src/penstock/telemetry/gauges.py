@@ -9,7 +9,7 @@ from weakref import WeakSet
 
 from opentelemetry.metrics import Observation
 
-from penstock.switch import LIVE
+from penstock.switch import CREWS, LIVE
 from penstock.telemetry import instruments as data
 from penstock.telemetry.bounds import Bounds
 from penstock.telemetry.faults import report
@@ -50,6 +50,9 @@ class Gauges:
             (data.CIRCUIT_STATE, _stages, self._circuits),
             (data.RESOURCE_STATE, _all_pools, self._resources),
             (data.RATE_LIMIT_AVAILABLE, _stages, self._available),
+            (data.QUEUED_JOBS, _runs, _queued_jobs),
+            (data.RUNNING_JOBS, _runs, _running_jobs),
+            (data.WORKER_STATE, _runs, _workers),
         ):
             metric.made_by(meter, partial(_observe, sources, read))
 
@@ -100,6 +103,22 @@ class Gauges:
             yield {POLICY: self._bounds.policy(policy), data.LIMIT: rate.name or str(rate)}, units
 
 
+def _queued_jobs(run: Any) -> Reading:
+    yield {data.POOL: run.options.name}, run.dispatcher.queued
+
+
+def _running_jobs(run: Any) -> Reading:
+    yield {data.POOL: run.options.name}, run.dispatcher.running
+
+
+def _workers(run: Any) -> Reading:
+    facts = {data.POOL: run.options.name}
+    for state in data.WORKER_STATES:
+        yield {**facts, data.STATE_OF_WORKER: state}, 0
+    for slot in [*run.slots.values()]:
+        yield {**facts, data.STATE_OF_WORKER: slot.state.value}, 1
+
+
 def _observe(
     sources: Callable[[], list[Any]], read: Callable[[Any], Reading], _: object
 ) -> list[Observation]:
@@ -133,6 +152,11 @@ def _stages() -> list[Placed]:
 def _all_pools() -> list[Any]:
     rotated = [stage.pool for _, stage in _stages() if _rotates(stage)]
     return list({id(pool): pool for pool in [*rotated, *_listed(WATCHED)]}.values())
+
+
+def _runs() -> list[Any]:
+    # One that is over may be followed by another of its name.
+    return [run for run in _listed(CREWS) if not run.ending.is_over]
 
 
 def _rotates(stage: Any) -> bool:

@@ -14,20 +14,27 @@ __all__ = [
     "CIRCUIT",
     "CIRCUIT_STATE",
     "CIRCUIT_STATES",
+    "DROPPED_JOBS",
     "DURATION_BUCKETS",
     "LIMIT",
     "METRICS",
     "POOL",
     "QUEUED_CALLS",
+    "QUEUED_JOBS",
     "RATE_LIMIT_AVAILABLE",
+    "REASON",
     "REJECTIONS",
     "RESOURCE_STATE",
     "RESOURCE_STATES",
     "RETRIES",
+    "RUNNING_JOBS",
     "STAGE",
     "STATE_OF_CIRCUIT",
     "STATE_OF_RESOURCE",
+    "STATE_OF_WORKER",
     "WAIT_DURATION",
+    "WORKER_STATE",
+    "WORKER_STATES",
     "Metric",
 ]
 
@@ -35,13 +42,16 @@ STAGE = "penstock.stage"
 CIRCUIT = "penstock.circuit.name"
 POOL = "penstock.pool.name"
 LIMIT = "penstock.rate_limit.name"
+REASON = "penstock.reason"
 
 # As in OpenMetrics, where the label of a set of states has the name of the metric.
 STATE_OF_CIRCUIT = "penstock.circuit.state"
 STATE_OF_RESOURCE = "penstock.resource.state"
+STATE_OF_WORKER = "penstock.worker.state"
 
 CIRCUIT_STATES = ("closed", "open", "half_open", "isolated")
 RESOURCE_STATES = ("ready", "full", "probing", "cooling", "away", "disabled")
+WORKER_STATES = ("starting", "up", "restarting", "parked", "stopping", "stopped")
 
 # The boundaries that OpenTelemetry's conventions advise for the duration of HTTP requests, and
 # three more: calls with retries and waits last longer than one request.
@@ -155,6 +165,34 @@ RATE_LIMIT_AVAILABLE = Metric(
     "Units that could start now.",
     (POLICY, LIMIT),
 )
+QUEUED_JOBS = Metric(
+    "penstock.queued_jobs",
+    "observable_gauge",
+    "{job}",
+    "Jobs of a pool of workers that have not begun.",
+    (POOL,),
+)
+RUNNING_JOBS = Metric(
+    "penstock.running_jobs",
+    "observable_gauge",
+    "{job}",
+    "Jobs of a pool of workers, and calls past its line, that are under way.",
+    (POOL,),
+)
+DROPPED_JOBS = Metric(
+    "penstock.dropped_jobs",
+    "counter",
+    "{job}",
+    "Jobs of a pool of workers that were given up.",
+    (POOL, OPERATION, REASON, ERROR_TYPE),
+)
+WORKER_STATE = Metric(
+    "penstock.worker.state",
+    "observable_gauge",
+    "1",
+    "Workers of a pool in each state.",
+    (POOL, STATE_OF_WORKER),
+)
 
 METRICS = (
     CALL_DURATION,
@@ -167,4 +205,8 @@ METRICS = (
     CIRCUIT_STATE,
     RESOURCE_STATE,
     RATE_LIMIT_AVAILABLE,
+    QUEUED_JOBS,
+    RUNNING_JOBS,
+    DROPPED_JOBS,
+    WORKER_STATE,
 )

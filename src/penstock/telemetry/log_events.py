@@ -15,9 +15,14 @@ from penstock.events import (
     CircuitChanged,
     Event,
     FallbackUsed,
+    JobDropped,
     ResourceChanged,
     RetryScheduled,
     RetryStopped,
+    WorkerChanged,
+    WorkersPaused,
+    WorkersResumed,
+    WorkersStopped,
 )
 from penstock.telemetry import error_types
 from penstock.telemetry import log_names as data
@@ -38,6 +43,9 @@ if TYPE_CHECKING:
 __all__ = ["LogEvents", "has_log_events"]
 
 _DEBUG, _INFO, _WARN = SeverityNumber.DEBUG, SeverityNumber.INFO, SeverityNumber.WARN
+
+# Of a reason, in characters.
+_LONGEST = 200
 
 # What an event is called, how much it matters, what it says for people, and its attributes.
 Told = tuple[data.LogEvent, SeverityNumber, str, dict[str, Any]]
@@ -154,6 +162,54 @@ def _circuit(event: CircuitChanged, _: Recorder | None) -> Told:
     return data.CIRCUIT_CHANGED, severity, body, facts
 
 
+def _worker(event: WorkerChanged, _: Recorder | None) -> Told:
+    facts = {
+        RESOURCE: event.worker,
+        POOL: event.policy,
+        data.OLD: event.old,
+        data.NEW: event.new,
+        data.REASON: _short(event.reason),
+        data.SECONDS: event.seconds,
+    }
+    severity = _WARN if event.new == "parked" else _INFO
+    return data.WORKER_CHANGED, severity, f"worker '{event.worker}' is {event.new}", facts
+
+
+def _paused(event: WorkersPaused, _: Recorder | None) -> Told:
+    reason = _short(event.reason)
+    facts = {POOL: event.policy, data.REASON: reason, data.SECONDS: event.seconds}
+    # With an end it is the pool's own doing.
+    severity = _INFO if event.seconds is None else _WARN
+    return data.WORKERS_PAUSED, severity, f"the pool pauses: {reason}", facts
+
+
+def _resumed(event: WorkersResumed, _: Recorder | None) -> Told:
+    return data.WORKERS_RESUMED, _INFO, "the pool goes on", {POOL: event.policy}
+
+
+def _ended(event: WorkersStopped, _: Recorder | None) -> Told:
+    reason = _short(event.reason)
+    facts = {POOL: event.policy, data.REASON: reason, ERROR_TYPE: event.error_type}
+    severity = _INFO if event.error_type is None else _WARN
+    return data.WORKERS_STOPPED, severity, f"the pool takes no more jobs: {reason}", facts
+
+
+def _dropped(event: JobDropped, _: Recorder | None) -> Told:
+    facts = {
+        POOL: event.policy,
+        OPERATION: event.operation,
+        data.REASON: event.reason,
+        ERROR_TYPE: event.error_type,
+    }
+    severity = _WARN if event.reason in ("failed", "rejected") else _INFO
+    return data.JOB_DROPPED, severity, f"a job was given up: {event.reason}", facts
+
+
+def _short(reason: str) -> str:
+    # It may be what a method has put into a signal.
+    return reason if len(reason) <= _LONGEST else reason[: _LONGEST - 3] + "..."
+
+
 _CHANGES = {
     "cooling": (data.COOLDOWN, _INFO, "rests"),
     "disabled": (data.DISABLED, _WARN, "is disabled"),
@@ -165,7 +221,12 @@ _BY_KIND: dict[type[Event], Callable[[Any, Any], Told | None]] = {
     CallRejected: _rejected,
     CircuitChanged: _circuit,
     FallbackUsed: _fallback,
+    JobDropped: _dropped,
     ResourceChanged: _resource,
     RetryScheduled: _scheduled,
     RetryStopped: _stopped,
+    WorkerChanged: _worker,
+    WorkersPaused: _paused,
+    WorkersResumed: _resumed,
+    WorkersStopped: _ended,
 }

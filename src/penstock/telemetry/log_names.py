@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from penstock.telemetry.instruments import CIRCUIT, POOL, STAGE
+from penstock.telemetry.instruments import CIRCUIT, POOL, REASON, STAGE
 from penstock.telemetry.names import (
     ATTEMPT_NUMBER,
     ERROR_TYPE,
@@ -24,6 +24,7 @@ __all__ = [
     "DIMENSION",
     "DISABLED",
     "FALLBACK",
+    "JOB_DROPPED",
     "LOG_EVENTS",
     "NEW",
     "OLD",
@@ -36,11 +37,14 @@ __all__ = [
     "SECONDS",
     "SELECTED",
     "STOPPED",
+    "WORKERS_PAUSED",
+    "WORKERS_RESUMED",
+    "WORKERS_STOPPED",
+    "WORKER_CHANGED",
     "LogEvent",
 ]
 
 DELAY = "penstock.retry.delay"
-REASON = "penstock.reason"
 RETRY_AFTER = "penstock.retry_after"
 PICK = "penstock.pool.pick"
 OLD = "penstock.state.old"
@@ -136,6 +140,49 @@ CIRCUIT_CHANGED = LogEvent(
         Attribute(REASON, "string", "Why, in words."),
     ),
 )
+_POOL = Attribute(POOL, "string", "The pool's name.")
+WORKER_CHANGED = LogEvent(
+    "penstock.worker.state_changed",
+    "A worker of a pool starts, is up, is started anew, is parked or stops.",
+    (
+        Attribute(RESOURCE, "string", "The worker's id."),
+        _POOL,
+        Attribute(OLD, "string", "starting, up, restarting, parked, stopping or stopped."),
+        Attribute(NEW, "string", "The same, from now on."),
+        Attribute(REASON, "string", "Why, in a short word."),
+        Attribute(SECONDS, "double", "How long it waits before it is started; else absent."),
+    ),
+)
+WORKERS_PAUSED = LogEvent(
+    "penstock.workers.paused",
+    "A pool of workers begins no job for a while.",
+    (
+        _POOL,
+        Attribute(REASON, "string", "Why: too many failed jobs, or what asked for it."),
+        Attribute(SECONDS, "double", "How long; absent where it is until somebody ends it."),
+    ),
+)
+WORKERS_RESUMED = LogEvent(
+    "penstock.workers.resumed", "A pool of workers begins jobs again.", (_POOL,)
+)
+WORKERS_STOPPED = LogEvent(
+    "penstock.workers.stopped",
+    "A pool of workers takes no more jobs.",
+    (
+        _POOL,
+        Attribute(REASON, "string", "Why, in words."),
+        Attribute(ERROR_TYPE, "string", "Class of what it has stopped for; else absent."),
+    ),
+)
+JOB_DROPPED = LogEvent(
+    "penstock.job.dropped",
+    "A job of a pool of workers was given up.",
+    (
+        _POOL,
+        Attribute(REASON, "string", "failed, skipped, stopped or rejected."),
+        Attribute(ERROR_TYPE, "string", "Class of the failure."),
+    ),
+)
 
 # On every one of them.
 COMMON = (
@@ -154,4 +201,9 @@ LOG_EVENTS = (
     DISABLED,
     READY,
     CIRCUIT_CHANGED,
+    WORKER_CHANGED,
+    WORKERS_PAUSED,
+    WORKERS_RESUMED,
+    WORKERS_STOPPED,
+    JOB_DROPPED,
 )

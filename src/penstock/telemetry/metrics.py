@@ -11,6 +11,7 @@ from penstock.events import (
     CallRejected,
     CallStarted,
     Event,
+    JobDropped,
     RetryScheduled,
     WaitEnded,
 )
@@ -42,6 +43,7 @@ class Metrics:
         "_bounds",
         "_by_kind",
         "_calls",
+        "_dropped",
         "_rejections",
         "_retries",
         "_waits",
@@ -55,6 +57,7 @@ class Metrics:
         self._retries = data.RETRIES.made_by(meter)
         self._rejections = data.REJECTIONS.made_by(meter)
         self._active = data.ACTIVE_CALLS.made_by(meter)
+        self._dropped = data.DROPPED_JOBS.made_by(meter)
         # By the very type of the event; each takes that one.
         self._by_kind: dict[type[Event], Callable[[Any, Recorder], None]] = {
             CallStarted: self._begin_call,
@@ -67,8 +70,11 @@ class Metrics:
 
     def __call__(self, event: Event, recorder: Recorder | None) -> None:
         """Measure what the event tells, if anything."""
+        if type(event) is JobDropped:
+            self._drop(event)
+            return
         measure = self._by_kind.get(type(event))
-        # What happened outside of any call is a change of state, and seen by the gauges.
+        # What else happened outside of any call is a change of state, and seen by the gauges.
         if measure is not None and recorder is not None:
             measure(event, recorder)
 
@@ -108,6 +114,16 @@ class Metrics:
             ERROR_TYPE: bounds.error_type(event.error_type),
         }
         self._rejections.add(1, facts)
+
+    def _drop(self, event: JobDropped) -> None:
+        bounds = self._bounds
+        facts = {
+            data.POOL: bounds.policy(event.policy),
+            OPERATION: bounds.operation(event.operation),
+            data.REASON: event.reason,
+            ERROR_TYPE: bounds.error_type(event.error_type),
+        }
+        self._dropped.add(1, facts)
 
     def _facts(self, event: Event, recorder: Recorder, error_type: str | None) -> Facts:
         bounds = self._bounds

@@ -12,7 +12,7 @@ from opentelemetry.trace import SpanKind, Tracer, set_span_in_context
 from penstock import clock
 from penstock.call import Call
 from penstock.events import Event
-from penstock.observe import OBSERVING
+from penstock.observe import OBSERVING, waited_in_line
 from penstock.stage import Handler
 from penstock.streaming import StreamOperation
 from penstock.switch import Nest
@@ -103,7 +103,9 @@ def _start_span(
         facts[names.REQUEST_ID] = overrides.request_id
     if overrides.tags:
         facts.update((names.TAG + tag, value) for tag, value in overrides.tags.items())
-    now, epoch = clock.now(), time_ns()
+    # A job of a pool of workers begins when it is handed in.
+    waited = waited_in_line(call)
+    now, epoch = clock.now() - waited, time_ns() - int(waited * 1e9)
     span = tracer.start_span(f"{policy} {operation}", outer, _INTERNAL, facts, None, epoch)
     context = set_span_in_context(span, outer)
     if not span.is_recording():

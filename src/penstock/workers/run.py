@@ -9,7 +9,7 @@ from penstock.errors import PoolStoppedError
 from penstock.events import Event
 from penstock.observe import Notifier
 from penstock.policy import Policy
-from penstock.switch import telling
+from penstock.switch import CREWS, telling
 from penstock.workers.crew import Crew, Makes
 from penstock.workers.desk import Desk
 from penstock.workers.ending import Ending
@@ -73,6 +73,8 @@ class Run:
             self.workers.machine.main, options.queue, self.failing, self.staffing.wanted
         )
         self.ending = Ending(self)
+        if options.telemetry:
+            CREWS.add(self)
 
     @property
     def is_lost(self) -> bool:
