@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from penstock import CallTimeoutError, Policy, WorkerDiedError, WorkerPool, current_call
+from penstock.testing import run
 from penstock.workers import WorkerPoolOptions
 from penstock.workers.engine import WorkerSpec
 from penstock.workers.modes.in_loop import LoopEngine
@@ -365,6 +366,22 @@ async def test_a_cancel_at_any_step_leaves_the_books_in_balance(method: str) -> 
 
             assert await getattr(pool.workers, method)(0) >= 1
             await until(lambda: not in_flight(pool))
+
+
+@pytest.mark.parametrize("mode", ["asyncio", "thread"])
+def test_virtual_time_waits_for_the_thread(mode: str) -> None:
+    """In a test with virtual time the clock stands still while a sync method runs."""
+
+    async def main() -> float:
+        began = asyncio.get_running_loop().time()
+        async with pool_of(mode=mode) as pool:
+            job = await pool.submit("queue_up", 0.05)
+            await asyncio.wait([job], timeout=0.2)
+            assert job.result() == 1
+            await pool.workers.triple(2)
+        return asyncio.get_running_loop().time() - began
+
+    assert run(main()) == 0.0
 
 
 async def test_results_never_cross() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from contextvars import copy_context
 from typing import Any
 
@@ -37,13 +38,26 @@ class WorkerThread:
         lingering: Calls whose callers have left, and that go on.
     """
 
-    __slots__ = ("_died", "_ended", "_inside", "_is_over", "_loop", "_pending", "lingering", "name")
+    __slots__ = (
+        "_died",
+        "_ended",
+        "_inside",
+        "_is_over",
+        "_loop",
+        "_outside_work",
+        "_pending",
+        "lingering",
+        "name",
+    )
 
     def __init__(self, name: str, died: Callable[[str], None], *, awaits: bool) -> None:
         self.name = name
         self.lingering = 0
         self._died = died
         self._loop = asyncio.get_running_loop()
+        # A loop in virtual time waits for executors; that it has to wait here must be said.
+        self._outside_work: Callable[[], AbstractContextManager[None]] | None
+        self._outside_work = getattr(self._loop, "outside_work", None)
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._pending: set[Work] = set()
         self._is_over = False
@@ -77,6 +91,8 @@ class WorkerThread:
             # What an earlier attempt left behind keeps the worker of that attempt, not this one.
             call.lingering = None
         work = Work(function, args, kwargs or {}, copy_context(), self._loop.create_future())
+        if self._outside_work is not None:
+            self._hold_clock(work.future)
         self._pending.add(work)
         self._inside.hand_in(work)
         try:
@@ -89,6 +105,7 @@ class WorkerThread:
         """End the thread after what it was given, and wait until it has ended."""
         self._is_over = True
         self._inside.end()
+        self._hold_clock(self._ended)
         await asyncio.shield(self._ended)
         self._fail_all()
         self._inside.join()
@@ -106,6 +123,12 @@ class WorkerThread:
         self._fail_all()
         self._inside.end()
 
+    def _hold_clock(self, future: asyncio.Future[None]) -> None:
+        if self._outside_work is not None and not future.done():
+            hold = ExitStack()
+            hold.enter_context(self._outside_work())
+            future.add_done_callback(lambda _: hold.close())
+
     async def _cancel(self, work: Work, call: Call | None) -> None:
         """Give up a call whose caller was cancelled; return where it has an outcome all the same.
 
@@ -118,6 +141,7 @@ class WorkerThread:
         work.is_cancelled = True
         if work.task is not None:
             work.future = self._loop.create_future()
+            self._hold_clock(work.future)
             self._inside.cancel(work)
             if await self._has_ended(work, call):
                 return
