@@ -34,7 +34,9 @@ class HealthWatch:
         kind = crew.makes.kind
         ask = getattr(kind, "healthy", None)
         # A class that is not known may have one: its engine says yes where it has none.
-        self._is_asked = kind is None or (callable(ask) and ask is not Worker.healthy)
+        has_answer = kind is None or (callable(ask) and ask is not Worker.healthy)
+        # Ray does not notice an actor that hangs: there the answer of the place alone is worth it.
+        self._is_asked = has_answer or self._options.mode == "ray"
         # A thread serves one after the other. One that is busy is silent, and no sign of trouble.
         answers_meanwhile = callable(ask) and returns_awaitable(ask)
         mode = self._options.mode
@@ -69,8 +71,9 @@ class HealthWatch:
     async def _ask(self, slot: Slot, engine: Engine | None) -> None:
         assert engine is not None  # noqa: S101 - a worker that is up has one
         limit = self._options.health_timeout
+        time_limit = asyncio.timeout(limit)
         try:
-            async with asyncio.timeout(limit) as time_limit:
+            async with time_limit:
                 is_well = await engine.healthy()
         except asyncio.CancelledError:
             own = asyncio.current_task()

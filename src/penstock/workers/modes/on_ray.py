@@ -52,6 +52,7 @@ class RayEngine:
         "_calls",
         "_died",
         "_ended",
+        "_reason",
         "_replies",
         "_sent",
         "_spec",
@@ -63,6 +64,7 @@ class RayEngine:
         self._actor: Any = None
         self._calls = count()
         self._ended = False
+        self._reason = "killed"
         self._replies = Replies()
         # By target: what stands for it on the way.
         self._sent: dict[Target, str | bytes] = {}
@@ -144,7 +146,8 @@ class RayEngine:
         if self._actor is not None and ray.is_initialized():
             with suppress(exceptions.RayError):
                 ray.kill(self._actor)
-        self._replies.end_all(lambda: WorkerDiedError(f"{self._spec.id} was killed"))
+        msg = f"{self._spec.id} ended: {self._reason}"
+        self._replies.end_all(lambda: WorkerDiedError(msg))
 
     async def _outcome(self, call: Call, number: int, ref: Any, target: Target) -> Any:
         reply = self._replies.to(ref)
@@ -200,6 +203,7 @@ class RayEngine:
 
     def _end(self, reason: str) -> None:
         if not self._ended:
+            self._reason = reason
             self._died(reason)
 
     def _work(self, target: Target) -> str | bytes:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-__all__ = ["Parcel", "check_arguments", "check_sendable"]
+__all__ = ["Parcel", "check_arguments", "check_sendable", "parts_of"]
 
 # A chain of attributes that is longer is a structure, in which a name no longer helps.
 _DEEPEST = 8
@@ -112,14 +112,15 @@ def _refusal(value: Any) -> Exception | None:
 def _culprit(name: str, value: Any, failure: Exception, depth: int = 0) -> tuple[str, str]:
     """Return the name of the part of a value that cannot be pickled, and why."""
     if depth < _DEEPEST:
-        for part, inner in _parts(value):
+        for part, inner in parts_of(value):
             cause = _refusal(inner)
             if cause is not None:
                 return _culprit(f"{name}{part}", inner, cause, depth + 1)
     return f"{name} ({type(value).__name__})", str(failure)
 
 
-def _parts(value: Any) -> list[tuple[str, Any]]:
+def parts_of(value: Any) -> list[tuple[str, Any]]:
+    """Return what a value holds, each with what it is called after the value's own name."""
     if isinstance(value, dict):
         return [(f"[{key!r}]", inner) for key, inner in value.items()]  # pyright: ignore[reportUnknownVariableType]
     if isinstance(value, list | tuple | set | frozenset):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__all__ = ["cloudpickle", "exceptions", "inspect_serializability", "ray"]
+__all__ = ["cloudpickle", "exceptions", "ray"]
 
 try:
     ray: Any = import_module("ray")
@@ -16,4 +16,3 @@ except ImportError as error:
 
 cloudpickle: Any = import_module("ray.cloudpickle")
 exceptions: Any = import_module("ray.exceptions")
-inspect_serializability: Any = import_module("ray.util").inspect_serializability

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import io
+import inspect
 from collections.abc import Callable, Mapping
+from types import FunctionType
 from typing import Any
 
 from penstock.errors import RemoteError, WorkerDiedError
-from penstock.workers.modes.ray_api import cloudpickle, exceptions, inspect_serializability, ray
+from penstock.workers.modes.process_parcel import parts_of
+from penstock.workers.modes.ray_api import cloudpickle, exceptions, ray
 from penstock.workers.options import WorkerPoolOptions
 
 __all__ = [
@@ -22,6 +24,9 @@ __all__ = [
 
 dumps: Callable[[Any], bytes] = cloudpickle.dumps
 """Pickles as Ray does: what a script has defined itself is sent by value."""
+
+# A chain of attributes that is longer is a structure, in which a name no longer helps.
+_DEEPEST = 8
 
 # What the pool decides itself: one worker is one actor, and supervision is not Ray's.
 _OURS = (
@@ -121,26 +126,43 @@ def why_it_ended(error: BaseException) -> str:
     return next((reason for words, reason in _REASONS if words in text), "died")
 
 
-def _check(who: str, what: str, value: Any) -> None:
+def _check(who: str, name: str, value: Any) -> None:
+    failure = _refusal(value)
+    if failure is not None:
+        found, why = _culprit(name, value, failure)
+        raise TypeError(f"{who}: {found} cannot be sent to a Ray actor: {why}") from failure
+
+
+def _refusal(value: Any) -> Exception | None:
     # A reference is sent as it is, and Ray holds what it refers to.
     if isinstance(value, ray.ObjectRef):
-        return
+        return None
     try:
         dumps(value)
-    except Exception as error:
-        msg = f"{who}: {what} cannot be sent to a Ray actor{_inside(value, what)}: {error}"
-        raise TypeError(msg) from error
+    except Exception as failure:  # noqa: BLE001 - a class of the user's may raise anything
+        return failure
+    return None
 
 
-def _inside(value: Any, what: str) -> str:
-    try:
-        _, found = inspect_serializability(value, what, print_file=io.StringIO())
-    except Exception:  # noqa: BLE001 - it looks into objects of any kind, and may trip over one
-        return ""
-    # The path begins with what was looked at; an older Ray names its end alone.
-    paths = {tuple(getattr(part, "path", ()))[1:] or (getattr(part, "name", ""),) for part in found}
-    names = sorted({".".join(map(str, path)) for path in paths} - {what, ""})
-    return f" because of {', '.join(map(repr, names))}" if names else ""
+def _culprit(name: str, value: Any, failure: Exception, depth: int = 0) -> tuple[str, str]:
+    # Ray's own search stops at the method through which it came.
+    if depth < _DEEPEST:
+        for part, inner in [*parts_of(value), *_parts_by_value(value)]:
+            cause = _refusal(inner)
+            if cause is not None:
+                return _culprit(f"{name}{part}", inner, cause, depth + 1)
+    return f"{name} ({type(value).__name__})", str(failure)
+
+
+def _parts_by_value(value: Any) -> list[tuple[str, Any]]:
+    # What cloudpickle sends with a function or class that cannot be imported.
+    if isinstance(value, FunctionType):
+        closed = inspect.getclosurevars(value)
+        found = {**closed.nonlocals, **closed.globals}
+        return [(f", which uses {name!r}", inner) for name, inner in found.items()]
+    if isinstance(value, type):
+        return [(f".{name}", inner) for name, inner in vars(value).items() if name[:2] != "__"]
+    return []
 
 
 class _Any:
