@@ -86,7 +86,8 @@ def test_no_window_ever_holds_more_restarts_than_allowed(
 ) -> None:
     """Whatever happens, neither the window nor a row of failed starts holds more than allowed."""
     restarts = Restarts(DELAYS, most, window)
-    now, times, in_vain = 0.0, [], 0
+    times: list[float] = []
+    now, in_vain = 0.0, 0
 
     for wait, comes_up in steps:
         now += wait

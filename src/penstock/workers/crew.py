@@ -76,17 +76,20 @@ class ReadyMade(Makes):
 
     __slots__ = ("_workers", "places")
 
+    places: int | None
+
     def __init__(self, workers: Iterable[Any]) -> None:
-        self._workers = (*workers,)
-        self.places: int = len(self._workers)
+        self._workers: tuple[Any, ...] = (*workers,)
+        self.places = count = len(self._workers)
         if not self._workers:
             raise WorkerPoolOptions.refuse("workers", [], "a list of at least one worker")
-        if len({id(worker) for worker in self._workers}) < self.places:
+        if len({id(worker) for worker in self._workers}) < count:
             twice = next(w for w in self._workers if sum(w is o for o in self._workers) > 1)
             what = f"the same {type(twice).__qualname__} twice"
             raise ConfigError(f"workers: 'workers' must be different objects; got {what}")
-        kinds = {type(worker) for worker in self._workers}
-        super().__init__(kinds.pop() if len(kinds) == 1 else self._workers.__getitem__, (), {})
+        kinds: set[type] = {type(worker) for worker in self._workers}
+        make: Callable[..., Any] = self._workers.__getitem__
+        super().__init__(kinds.pop() if len(kinds) == 1 else make, (), {})
 
     def of(self, index: int) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
         """Return what gives the worker of a place."""
@@ -103,7 +106,8 @@ class ReadyMade(Makes):
             if name in given:
                 allowed = "left out: there are as many workers as are given"
                 raise WorkerPoolOptions.refuse(name, given[name], allowed)
-        options = WorkerPoolOptions(**{**given, "size": self.places})
+        merged: dict[str, Any] = {**given, "size": self.places}
+        options = WorkerPoolOptions(**merged)
         if options.mode not in _HERE:
             allowed = "'asyncio' or 'thread' for workers that are made already"
             raise WorkerPoolOptions.refuse("mode", options.mode, allowed)

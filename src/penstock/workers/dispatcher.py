@@ -38,7 +38,7 @@ class Dispatcher(Line):
         room: Most jobs in line; None for no bound.
         failed: Asked what whoever waits for a job or a direct call that has failed, or was
             cancelled, is told; None to run it again. Nothing of it goes on at the moment.
-        wanted: Told when jobs wait and no worker is ready.
+        wanted: Told when jobs wait and no worker is ready; None where nobody can help.
 
     Attributes:
         counts: How many workers there are of each standing.
@@ -52,7 +52,7 @@ class Dispatcher(Line):
         lane: Lane,
         room: int | None,
         failed: Callable[[Any, BaseException], BaseException | None],
-        wanted: Callable[[], None],
+        wanted: Callable[[], None] | None,
     ) -> None:
         super().__init__(room)
         self.starting = 0
@@ -69,7 +69,7 @@ class Dispatcher(Line):
         line = self.line
         while line:
             if not self._may_start():
-                if not self.counts[READY]:
+                if self._wanted is not None and not self.counts[READY]:
                     self._wanted()
                 return
             job: Job[Any] = line.grant().cost  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]  # somebody is in it
@@ -80,7 +80,10 @@ class Dispatcher(Line):
         """Note that a job that was starting has its worker; there may be another for the next."""
         self.starting -= 1
         if self.line:
-            self.pump()
+            if self.counts[READY] > self.starting:
+                self.pump()
+            elif self._wanted is not None and not self.counts[READY]:
+                self._wanted()
 
     def leave(self, job: Job[Any]) -> None:
         """Take a job out that was cancelled before its work began."""
@@ -229,6 +232,7 @@ class Dispatcher(Line):
 
 def _are_same(context: Context, other: Context) -> bool:
     # By identity: two requests that are equal are still two.
-    if len(context) != len(other):
+    size = len(context)
+    if size != len(other):
         return False
-    return all(other.get(var, _MISSING) is value for var, value in context.items())
+    return not size or all(other.get(var, _MISSING) is value for var, value in context.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,7 +24,7 @@ class Workers(Administered):
     Args:
         resources: The first workers.
         options: How they are picked, and rest.
-        wanted: Told when a call has to wait because no worker is ready.
+        wanted: Told when a call has to wait because no worker is ready; None where nobody can help.
     """
 
     __slots__ = ("_wanted",)
@@ -39,7 +40,9 @@ class Workers(Administered):
 
     async def wait_for_lease(self, call: Call, max_wait: float | None) -> Lease:
         """Lease a worker as soon as one is ready; see ``Leasing``."""
-        self.home.loop.call_soon(self._wanted)  # type: ignore[union-attr]  # a call waits in it
+        if self._wanted is not None:
+            # When it stands in line.
+            asyncio.get_running_loop().call_soon(self._wanted)
         return await super().wait_for_lease(call, max_wait)
 
     def read(self, look: Callable[[], T]) -> T:

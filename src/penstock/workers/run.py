@@ -70,7 +70,7 @@ class Run:
         self._paused_by: dict[str, asyncio.TimerHandle | None] = {}
         self._has_told_failure = False
         self.dispatcher = Desk(
-            self.workers.machine.main, options.queue, self.failing, self.staffing.wanted
+            self.workers.machine.main, options.queue, self.failing, self.staffing.helper
         )
         self.ending = Ending(self)
         if options.telemetry:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from penstock import clock
-from penstock.call import Call
+from penstock.call import Call, current_call
 from penstock.errors import WorkerDiedError
 from penstock.workers.asked import restart_asked_in
 from penstock.workers.engine import Engine
@@ -131,10 +131,10 @@ class Slot:
         try:
             way, engine = self.way, self.engine
             if way is None:
-                result = await engine.call(target, args, kwargs)  # type: ignore[union-attr]  # up
+                result = await engine.call(target, args, kwargs)  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]  # up
             else:
                 call = Call(way.context, _Within(self, engine, target), args, kwargs)
-                result = await way.handler(call)
+                result = await _held_by(current_call(), way, call)
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
@@ -186,6 +186,16 @@ class Slot:
         idle, self._idle = self._idle, None
         if idle is not None and not idle.done():
             idle.set_result(None)
+
+
+async def _held_by(outer: Call, way: Way, call: Call) -> Any:
+    # The pool's call holds the worker, for what runs on after the worker's own call too.
+    call.lease, call.resource, outer.lingering = outer.lease, outer.resource, None
+    try:
+        return await way.handler(call)
+    finally:
+        if call.lingering is not None:
+            outer.lingering = call.lingering
 
 
 class _Within:

@@ -59,7 +59,7 @@ class Staffing:
         self.is_paused = False
         self.slots: dict[str, Slot] = {}
         first = [self._resource(index) for index in range(options.size)]
-        self.workers = Workers(first, pool_options(crew), self.wanted)
+        self.workers = Workers(first, pool_options(crew), self.helper)
         for id_ in self.slots:
             self.workers.withdraw(id_, DOWN)
         self.supervisor = Supervisor(crew, self.workers, is_last)
@@ -68,6 +68,12 @@ class Staffing:
     def most(self) -> int:
         """The most workers there may be."""
         return max(self.size, self._options.max_size or 0)
+
+    @property
+    def helper(self) -> Callable[[], None] | None:
+        """What is told when jobs wait; None where nobody is ever kept back."""
+        options = self._options
+        return self.wanted if options.max_size or options.restart_every else None
 
     def open(self) -> None:
         """Begin to start the first workers."""

@@ -7,9 +7,10 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from penstock import clock
-from penstock.errors import PoolStoppedError, WorkerDiedError
+from penstock.errors import PoolStoppedError
 from penstock.workers.crew import Crew
 from penstock.workers.engine import CALL_CANCELLED, Engine
+from penstock.workers.passage import Passage
 from penstock.workers.resources import Workers
 from penstock.workers.slot import RESTART_EVERY, Slot, SlotState
 
@@ -36,9 +37,6 @@ class Supervisor:
         crew: How workers are made, and what they report to.
         workers: The workers as resources.
         is_last: Asked whether nobody but the call that is just ending needs a worker.
-
-    Attributes:
-        last_failure: What the latest start that failed has failed with.
     """
 
     def __init__(self, crew: Crew, workers: Workers, is_last: Callable[[], bool]) -> None:
@@ -49,7 +47,7 @@ class Supervisor:
         self._next_start = float("-inf")
         self._due: list[Slot] = []
         self._watching: list[asyncio.Future[None]] = []
-        self.last_failure: BaseException | None = None
+        self._passage = Passage(crew, self.died)
 
     def bring_up(self, slot: Slot) -> None:
         """Start a worker that is away, ``start_interval`` after the one before it."""
@@ -116,11 +114,11 @@ class Supervisor:
         if slot.passing is engine and slot.state is SlotState.STARTING:
             # Its start fails by that, or finds that it was in vain.
             slot.passing = None
-            self._kill(slot, engine)
+            self._passage.kill(slot, engine)
         if slot.engine is not engine:
             return
         slot.engine = None
-        self._kill(slot, engine)
+        self._passage.kill(slot, engine)
         if slot.state is SlotState.STOPPING:
             return
         self._lose(slot, reason)
@@ -161,7 +159,7 @@ class Supervisor:
         task, slot.task = slot.task, None
         for engine in (slot.engine, slot.passing):
             if engine is not None:
-                self._kill(slot, engine)
+                self._passage.kill(slot, engine)
         slot.engine = slot.passing = None
         if slot.state is not SlotState.STOPPED:
             self._crew.changed(slot, SlotState.STOPPED, "killed")
@@ -195,7 +193,9 @@ class Supervisor:
 
     def why_parked(self) -> BaseException:
         """Return what the latest start that failed has failed with."""
-        return self.last_failure or PoolStoppedError("the workers were stopped before one was up")
+        return self._passage.last_failure or PoolStoppedError(
+            "the workers were stopped before one was up"
+        )
 
     def _begin(self, slot: Slot, work: Coroutine[Any, Any, None], what: str) -> None:
         old = slot.task
@@ -210,8 +210,8 @@ class Supervisor:
 
     async def _start(self, slot: Slot) -> None:
         own = asyncio.current_task()
-        while (engine := self._make_engine(slot)) is not None:
-            if await self._starts(slot, engine):
+        while (engine := self._passage.make(slot)) is not None:
+            if await self._passage.start(slot, engine):
                 self._come_up(slot, engine)
                 return
             if slot.task is not own:
@@ -219,62 +219,11 @@ class Supervisor:
             delay = slot.restarts.next_delay(clock.now())
             if delay is None:
                 break
-            reason = type(self.last_failure).__name__
+            reason = type(self._passage.last_failure).__name__
             self._crew.changed(slot, SlotState.RESTARTING, reason, delay)
             await asyncio.sleep(delay)
             self._crew.changed(slot, SlotState.STARTING, "restart")
         self._park(slot)
-
-    def _make_engine(self, slot: Slot) -> Engine | None:
-        made: list[Engine] = []
-        try:
-            spec = self._crew.spec(slot.index, slot.id)
-            made.append(self._crew.mode(spec, lambda reason: self.died(slot, made[0], reason)))
-        except Exception as failure:  # noqa: BLE001 - told; another time it would be the same
-            self._failed_to_start(slot, failure)
-            return None
-        slot.passing = made[0]
-        return made[0]
-
-    async def _starts(self, slot: Slot, engine: Engine) -> bool:
-        own, limit = asyncio.current_task(), self._options.start_timeout
-        time_limit = asyncio.timeout(limit)
-        # To wait for a machine with room is not to start: nothing is wrong with the worker.
-        place = getattr(engine, "place", None)
-        try:
-            if place is not None:
-                await place()
-            async with time_limit:
-                await engine.start()
-            if slot.passing is engine and slot.task is own:
-                return True
-            failure: BaseException = WorkerDiedError(f"{slot.id} died while it started")
-        except asyncio.CancelledError as cancel:
-            if own is None or own.cancelling():
-                self._give_up(slot, engine)
-                raise
-            failure = WorkerDiedError(f"{slot.id} was cancelled by its own start")
-            failure.__cause__ = cancel
-        except SystemExit as leaving:
-            failure = WorkerDiedError(f"{slot.id} was ended by sys.exit while it started")
-            failure.__cause__ = leaving
-        except Exception as raised:  # noqa: BLE001 - told, and tried again
-            failure = raised
-            if time_limit.expired():
-                failure = TimeoutError(f"{slot.id} did not start within {limit:g} s")
-        self._give_up(slot, engine)
-        if slot.task is own:
-            self._failed_to_start(slot, failure)
-        return False
-
-    def _give_up(self, slot: Slot, engine: Engine) -> None:
-        if slot.passing is engine:
-            slot.passing = None
-        self._kill(slot, engine)
-
-    def _failed_to_start(self, slot: Slot, failure: BaseException) -> None:
-        self.last_failure = failure
-        self._crew.failed_to_start(slot, failure)
 
     def _come_up(self, slot: Slot, engine: Engine) -> None:
         slot.engine, slot.passing, slot.task = engine, None, None
@@ -291,7 +240,7 @@ class Supervisor:
         except TimeoutError:
             # What is displaced and does not go is left behind with what it holds.
             pass
-        await self._stop_engine(slot)
+        await self._passage.stop(slot)
         await self._start_again(slot, reason)
 
     async def _start_again(self, slot: Slot, reason: str) -> None:
@@ -315,44 +264,17 @@ class Supervisor:
                 # What a start cleans up when it is cancelled may hang as well.
                 await asyncio.wait([old], timeout=limit)
             await slot.wait_until_idle()
-            await self._stop_engine(slot)
+            await self._passage.stop(slot)
         except asyncio.CancelledError:
             if old is not None:
                 old.cancel()
             raise
         if slot.passing is not None:
-            self._give_up(slot, slot.passing)
+            self._passage.give_up(slot, slot.passing)
         if slot.task is asyncio.current_task():
             slot.task = None
             self._crew.changed(slot, SlotState.STOPPED, reason)
             self._tell()
-
-    async def _stop_engine(self, slot: Slot) -> None:
-        engine, slot.engine = slot.engine, None
-        if engine is None:
-            return
-        slot.passing = engine
-        own, limit = asyncio.current_task(), self._options.stop_timeout
-        try:
-            async with asyncio.timeout(limit):
-                await engine.stop()
-        except asyncio.CancelledError as cancel:
-            self._kill(slot, engine)
-            if own is None or own.cancelling():
-                raise
-            self._crew.failed_to_stop(slot, cancel)
-        except (Exception, SystemExit) as failure:  # noqa: BLE001 - told; it is stopped in any case
-            self._kill(slot, engine)
-            self._crew.failed_to_stop(slot, failure)
-        finally:
-            if slot.passing is engine:
-                slot.passing = None
-
-    def _kill(self, slot: Slot, engine: Engine) -> None:
-        try:
-            engine.kill()
-        except Exception as failure:  # noqa: BLE001 - told; nothing more can be done
-            self._crew.failed_to_stop(slot, failure)
 
     def _park(self, slot: Slot) -> None:
         slot.task = None
