@@ -207,6 +207,27 @@ async def test_a_coroutine_that_comes_too_late_is_closed() -> None:
         assert await pool.workers.double(1) == 2
 
 
+async def test_a_coroutine_that_comes_with_a_cancel_is_closed() -> None:
+    """Who is cancelled in the very step in which the result comes leaves no coroutine behind."""
+    gate = threading.Event()
+    engine = engine_of(Desk)
+    await engine.start()
+    call = asyncio.create_task(engine._in_thread(None, engine._worker.later_when, (gate,), {}))
+    await asyncio.sleep(0.01)
+    thread: Any = engine._thread
+
+    gate.set()
+    while not thread._inside.outbox:
+        time.sleep(0.001)  # noqa: ASYNC251 - this loop must not notice
+    thread._deliver()
+    call.cancel()
+    await asyncio.wait([call])
+
+    assert call.cancelled()
+    gc.collect()
+    await engine.stop()
+
+
 async def test_sync_methods_see_no_loop_but_the_submitters_context() -> None:
     """A sync method may run a loop, and finds the variables of whoever submitted it."""
     async with pool_of() as pool:

@@ -468,6 +468,21 @@ async def test_a_retry_does_not_keep_the_second_worker_for_the_first() -> None:
         await until(lambda: not in_flight(pool))
 
 
+async def test_policies_of_single_workers_do_not_hide_the_lease() -> None:
+    """Within a worker's own stages the pool's lease is there, and holds who lingers."""
+    gate = threading.Event()
+    own = Policy("own").with_timeout(0.03)
+    own = own.with_rate({"tokens": "1000/h"}, burst=1000, cost={"tokens": 5})
+    async with pool_of(Machine, policy=own, policy_per="worker") as pool:
+        with pytest.raises(CallTimeoutError):
+            await pool.workers.wait(gate)
+        assert in_flight(pool) == 1
+
+        gate.set()
+        await until(lambda: not in_flight(pool))
+        assert await pool.workers.rest() == "worker-0"
+
+
 async def test_work_that_has_not_begun_is_skipped() -> None:
     """A call that is cancelled while it waits for the thread never runs."""
     gate, ran = threading.Event(), list[int]()
@@ -531,6 +546,18 @@ async def test_a_swallowed_cancel_gives_the_result() -> None:
         task.cancel()
 
         assert await task == "all the same"
+
+
+async def test_a_long_clean_up_is_waited_for() -> None:
+    """As long as the worker's loop answers, who is cancelled waits for the method to end."""
+    async with engine_of(Session) as (engine, _):
+        task = asyncio.create_task(called(engine, "clean_up", 1.2))
+        await asyncio.sleep(0.02)
+        task.cancel()
+        await asyncio.wait([task])
+
+        assert engine.lingering == 0
+        assert await called(engine, "logged") == ["clean"]
 
 
 async def test_a_second_cancel_is_not_kept_waiting() -> None:
