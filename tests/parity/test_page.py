@@ -14,8 +14,9 @@ IDS = [
     *(f"R{number}" for number in range(1, 31)),
     *(f"W{number}" for number in range(1, 13)),
     *(f"D{number}" for number in range(1, 20)),
-    *(f"C{number}" for number in range(14, 18)),
-    *(str(number) for number in (*range(1, 22), *range(25, 29))),
+    *(f"C{number}" for number in range(1, 32)),
+    *(f"T{number}" for number in range(1, 18)),
+    *(str(number) for number in range(1, 29)),
 ]
 
 
@@ -45,7 +46,14 @@ def test_every_row_names_a_test(row: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["test_rotapool.py", "test_werkpool.py", "test_dspu.py", "test_concurry_retry.py"],
+    [
+        "test_rotapool.py",
+        "test_werkpool.py",
+        "test_dspu.py",
+        "test_concurry.py",
+        "test_concurry_retry.py",
+        "test_taskforeman.py",
+    ],
 )
 def test_every_parity_test_stands_on_the_page(path: str) -> None:
     """A test of parity that no row names shows nothing to anybody."""

@@ -1,4 +1,4 @@
-"""What werkpool does, done with a Policy (rows W1 to W12 of docs/parity.md)."""
+"""What werkpool does, done with a Policy or a WorkerPool (rows W1 to W12 of docs/parity.md)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from penstock import CallTimeoutError, ConfigError, Policy
+from penstock import CallTimeoutError, ConfigError, Policy, PoolStoppedError, WorkerPool
 from penstock.testing import scripted, takes
 
 pytestmark = pytest.mark.virtual_time
@@ -226,3 +226,135 @@ async def test_w12_leaving_the_block_waits_for_work() -> None:
 
     assert work.times == [0, 1, 2]
     assert now() == 4
+
+
+# With a pool that has a life of its own
+
+
+class Anything:
+    """A worker that does what it is given: werkpool's tasks are functions without arguments."""
+
+    def __init__(self) -> None:
+        self.done = 0
+
+    async def do(self, number: int, seconds: float = 1.0) -> int:
+        """Take a while."""
+        await asyncio.sleep(seconds)
+        self.done += 1
+        return number * 10
+
+
+async def test_w1_workers_bound_what_runs_at_once() -> None:
+    """As many at once as there are workers, times the calls that each is given."""
+    work = scripted(then=takes(1, "done"))
+
+    async def visit(_worker: Anything) -> object:
+        return await work()
+
+    async with WorkerPool(Anything, size=2, per_worker=2) as pool:
+        await asyncio.gather(*[await pool.submit(visit) for _ in range(12)])
+
+    assert work.most_in_flight == 4
+    assert now() == 3
+    with pytest.raises(ConfigError, match="workers: 'size' must be a whole number"):
+        WorkerPool(Anything, size=0)
+
+
+async def test_w2_a_rate_for_all_workers() -> None:
+    """0.5 per second is one start in two seconds, however many workers there are."""
+    policy = Policy("pool").with_rate(0.5)
+    work = scripted(then="done")
+
+    async def visit(_worker: Anything) -> object:
+        return await work()
+
+    async with WorkerPool(Anything, size=5, policy=policy) as pool:
+        await asyncio.gather(*[await pool.submit(visit) for _ in range(4)])
+
+    assert work.times == [0, 2, 4, 6]
+
+
+async def test_w5_a_job_is_submitted_without_running() -> None:
+    """``submit_nowait`` does not even wait; starts keep their order, results match."""
+    started: list[int] = []
+
+    async def work(_worker: Anything, number: int) -> int:
+        started.append(number)
+        await asyncio.sleep(1)
+        return number * 10
+
+    async with WorkerPool(Anything, size=1) as pool:
+        jobs = [pool.submit_nowait(work, number) for number in range(4)]
+        started_on_submission = list(started)
+        results = [await job for job in jobs]
+
+    assert started_on_submission == []
+    assert started == [0, 1, 2, 3]
+    assert results == [0, 10, 20, 30]
+
+
+async def test_w5_without_a_loop_or_a_start_nothing_is_taken() -> None:
+    """The error says what to do."""
+    pool = WorkerPool(Anything)
+
+    with pytest.raises(PoolStoppedError, match="async with"):
+        await pool.submit("do", 1)
+
+
+async def test_w10_a_stop_finishes_what_was_accepted() -> None:
+    """Queued and running, failed ones too; later submits are refused."""
+
+    async def fail(_worker: Anything) -> None:
+        raise ConnectionError
+
+    async with WorkerPool(Anything, size=2) as pool:
+        jobs = [await pool.submit("do", number) for number in range(5)]
+        failed = await pool.submit(fail)
+        stopping = asyncio.create_task(pool.stop())
+        await asyncio.sleep(0.5)
+        with pytest.raises(PoolStoppedError):
+            await pool.submit("do", 99)
+        await stopping
+
+    assert [job.result() for job in jobs] == [0, 10, 20, 30, 40]
+    assert isinstance(failed.exception(), ConnectionError)
+    assert now() == 3
+
+
+async def test_w11_a_kill_stops_what_runs_and_ends_what_waits() -> None:
+    """Operations end with their ``finally``; nobody waits for a job for ever."""
+    ended: list[int] = []
+
+    async def work(_worker: Anything, number: int) -> None:
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            ended.append(number)
+
+    async with WorkerPool(Anything, size=2) as pool:
+        jobs = [await pool.submit(work, number) for number in range(5)]
+        await asyncio.sleep(1)
+        await pool.kill()
+        assert all(job.done() for job in jobs)
+        outcomes = await asyncio.gather(*jobs, return_exceptions=True)
+
+    assert sorted(ended) == [0, 1]
+    assert not any(outcome is None for outcome in outcomes)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert now() == 1
+
+
+async def test_w12_leaving_the_block_of_a_pool_waits_for_work() -> None:
+    """Also when its body has raised: what was accepted is finished."""
+    jobs: list[asyncio.Future[int]] = []
+
+    async def body() -> None:
+        async with WorkerPool(Anything, size=1) as pool:
+            jobs.extend([await pool.submit("do", number) for number in range(3)])
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        await body()
+
+    assert [job.result() for job in jobs] == [0, 10, 20]
+    assert now() == 3
