@@ -175,6 +175,47 @@ def test_gpu_slots(capsys: pytest.CaptureFixture[str]) -> None:
     assert int(re.findall(r"'gpu-0': (\d+)", uses)[0]) < 360 / 6
 
 
+def test_browser_workers(capsys: pytest.CaptureFixture[str]) -> None:
+    """A worn browser and a crashed one are started anew, and every page is fetched."""
+    lines = run("13_browser_workers.py", capsys)
+
+    assert lines[:2] == [
+        "7 s: worker-0 starts anew (restart_every)",
+        "8 s: worker-1 starts anew (the tab has crashed)",
+    ]
+    pages = [line.partition(" in guest-")[0] for line in lines[2:-1]]
+    assert pages == ["front page", *(f"page {n}" for n in range(8))]
+    assert "| urgent in guest-" in lines[2]
+    assert re.fullmatch(r"all in \d+ s", lines[-1])
+
+
+@pytest.mark.integration
+def test_cpu_in_processes() -> None:
+    """All primes are counted although a process is killed in the middle."""
+    finished = subprocess.run(
+        [sys.executable, str(RECIPES / "14_cpu_in_processes.py")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert finished.returncode == 0, finished.stderr
+    told, processes = finished.stdout.splitlines()
+    assert told == "33860 primes below 400000"
+    assert re.fullmatch(r"counted by [123] processes, one of which was killed", processes)
+
+
+def test_gpu_workers(capsys: pytest.CaptureFixture[str]) -> None:
+    """Devices come when questions wait, keep their conversations, and the lost one is replaced."""
+    lines = run("15_gpu_workers.py", capsys)
+
+    assert lines[0] == " 20 s: worker-0 is up (started)"
+    assert lines[3] == " 40 s: {'cuda:0': 40}"
+    assert lines[5].count("cuda:") == 3
+    assert sum("unhealthy" in line for line in lines) == 1
+    assert sum("(idle)" in line for line in lines) == 2
+
+
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("[0-9]*.py")), ids=lambda path: path.stem)
 def test_a_recipe_is_short_and_has_a_test(path: Path) -> None:
     """At most 60 lines, and a test of the recipe's own name in this file."""
