@@ -94,10 +94,22 @@ class Lanes:
             candidate.probe = lease
             self._refresh(candidate, now)
         if member.in_flight == member.cap:
+            if candidate.standing is READY and len(member.candidates) == 1:
+                self._fill(candidate)
+                return lease
             self._refresh_all(member, now)
         if candidate.standing is READY:
             candidate.lane.picker.used(candidate)
         return lease
+
+    def _fill(self, candidate: Candidate) -> None:
+        # From ready to full, as every use of a worker for one call at a time goes: a full one shuts
+        # no lane, and nobody is waiting whom it concerns.
+        lane: Lane = candidate.lane
+        lane.counts[READY] -= 1
+        lane.counts[FULL] += 1
+        candidate.standing = FULL
+        lane.picker.remove(candidate)
 
     def _standing_of(self, candidate: Candidate) -> Standing:
         member = candidate.member
@@ -132,9 +144,13 @@ class Lanes:
         elif new is READY or new is FULL:
             if new is READY:
                 lane.picker.add(candidate)
-            self._serve(lane, now)
+            if lane.waiting or lane.at_gate:
+                self._serve(lane, now)
             if lane.on_ready is not None and candidate.standing is READY:
                 lane.on_ready()
+            if old is FULL and new is READY:
+                # Neither of the two shuts a lane.
+                return
         if lane.is_shut != self.is_shut:
             self._look_for_shut()
 

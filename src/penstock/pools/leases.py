@@ -122,7 +122,10 @@ class Leases(Lanes):
         if candidate.probe is lease:
             candidate.probe = None
         member = candidate.member
-        self._refresh_all(member, now)
+        if len(member.candidates) == 1:
+            self._refresh(member.candidates[0], now)
+        else:
+            self._refresh_all(member, now)
         # Uses of a removed resource count towards the cap of the one that took over its id.
         while (successor := member.successor) is not None:
             successor.in_flight -= 1

@@ -51,7 +51,7 @@ class Desk(Dispatcher):
         if not self.has_room():
             msg = f"the pool's line is full: {self.queued} jobs wait; use submit, which waits too"
             raise ConcurrencyLimitedError(msg)
-        self._take(job)
+        self.take(job)
 
     async def submit(self, job: Job[Any]) -> None:
         """Put a job in line, once there is room.
@@ -62,7 +62,7 @@ class Desk(Dispatcher):
         if not self.has_room():
             await self.wait_for_room(job.priority)
             self.check()
-        self._take(job)
+        self.take(job)
 
     async def call(
         self, way: Way, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -114,7 +114,8 @@ class Desk(Dispatcher):
         self.put(again)
         return await again
 
-    def _take(self, job: Job[Any]) -> None:
+    def take(self, job: Job[Any]) -> None:
+        """Put a job in line, where there is room; first it waits for the jobs it is called with."""
         inputs = jobs_in(job.args, job.kwargs)
         if inputs is None:
             self.put(job)

@@ -97,7 +97,8 @@ class Line:
 
     def has_room(self) -> bool:
         """Return True when a job may be put in line without waiting."""
-        return not (self._producers or self._is_full)
+        # Without a bound nobody ever waits for room.
+        return self._room is None or not (self._producers or self._is_full)
 
     async def wait_for_room(self, priority: int) -> None:
         """Wait until the line has room for one more, which must be put there at once.
@@ -168,8 +169,7 @@ class Line:
             self._held_back.discard(job)
         else:
             self.line.abandon(job.waiter)
-        if self._producers:
-            self._let_in()
+        self._let_in()
 
     def _let_in(self) -> None:
         while not self._is_full and (waiter := self._producers.grant()) is not None:

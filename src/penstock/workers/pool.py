@@ -175,7 +175,11 @@ class WorkerPool(Handing, Generic[W]):
         """
         run = self._running()
         job = self._job(run, self._target(work), (args, kwargs), priority, key, policy)
-        await run.dispatcher.submit(job)
+        desk = run.dispatcher
+        if desk.has_room():
+            desk.take(job)
+        else:
+            await desk.submit(job)
         return job
 
     @overload

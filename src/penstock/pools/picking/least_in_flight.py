@@ -23,6 +23,14 @@ class LeastInFlight(Ranked):
         """Return fewest in flight, then oldest use, as one number."""
         return (candidate.in_flight << 48) + candidate.last_used
 
+    def add(self, candidate: Candidate) -> None:
+        """Take a candidate that is ready from now on."""
+        # As in the base class: so it is for every use of a worker for one call at a time.
+        order = candidate.order
+        self._ready[order] = candidate
+        candidate.key = rank = (candidate.in_flight << 48) + candidate.last_used
+        self._enter(rank, order)
+
     def pick(self, key: str | None, now: float) -> Candidate | None:
         """Return who is least in flight."""
         # As in the base class, the rank spelled out: this runs in every call of most pools.
