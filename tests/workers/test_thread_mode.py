@@ -26,6 +26,7 @@ from penstock import (
 from penstock.workers import WorkerPoolOptions
 from penstock.workers.engine import WorkerSpec
 from penstock.workers.modes.in_thread import ThreadEngine
+from penstock.workers.slot import SlotState
 from penstock.workers.target import target_of
 
 pytestmark = pytest.mark.real_time
@@ -218,6 +219,13 @@ def in_flight(pool: WorkerPool[Any]) -> int:
     return sum(member.in_flight for member in run.workers.machine.members.values())
 
 
+async def until_all_are_up(pool: WorkerPool[Any]) -> None:
+    """Wait until every worker has started."""
+    run = pool._run
+    assert run is not None
+    await until(lambda: all(slot.state is SlotState.UP for slot in run.slots.values()))
+
+
 async def cpu_seconds_of_a_second() -> float:
     """Return what the program uses while nothing is asked of it."""
     began = time.process_time()
@@ -248,7 +256,7 @@ async def test_lives_in_one_thread() -> None:
 async def test_start_gets_its_index() -> None:
     """Each worker has a thread of its own and knows its place."""
     async with pool_of(Machine, size=3, pick="round_robin") as pool:
-        await until(lambda: len(threading.enumerate()) >= 3)
+        await until_all_are_up(pool)
         places = {await pool.workers.place() for _ in range(9)}
 
     assert places == {0, 1, 2}
@@ -399,10 +407,9 @@ async def test_a_settle_that_is_not_allowed_is_refused_where_it_is_made() -> Non
 async def test_a_method_sends_its_worker_to_rest() -> None:
     """``current_lease()`` works from the thread: the next job goes to another worker."""
     async with pool_of(Machine, size=2) as pool:
-        await until(lambda: len(threading.enumerate()) >= 3)
+        await until_all_are_up(pool)
         tired = await pool.workers.rest()
-        others = {await pool.submit("rest") for _ in range(1)}
-        (other,) = [await job for job in others]
+        other = await pool.workers.rest()
 
     assert {tired, other} == {"worker-0", "worker-1"}
 
@@ -459,7 +466,7 @@ async def test_a_retry_does_not_keep_the_second_worker_for_the_first() -> None:
         return worker.index
 
     async with pool_of(Machine, size=2, policy=policy) as pool:
-        await until(lambda: len(threading.enumerate()) >= 3)
+        await until_all_are_up(pool)
         served_by = await (await pool.submit(hang_once))
 
         assert served_by != waits[0]
@@ -796,7 +803,7 @@ async def test_results_never_cross() -> None:
 async def test_idle_workers_cost_nothing() -> None:
     """A hundred workers that nobody calls use at most a thousandth of a core."""
     async with pool_of(Machine, size=100) as pool:
-        await until(lambda: len(threading.enumerate()) > 100)
+        await until_all_are_up(pool)
         await asyncio.gather(*(pool.workers.double(number) for number in range(300)))
         await asyncio.sleep(0.1)
         spent = [await cpu_seconds_of_a_second() for _ in range(3)]
