@@ -602,6 +602,23 @@ async def test_one_that_is_away_is_waited_for():
     assert now() - before == pytest.approx(5)
 
 
+async def test_a_rest_goes_on_after_an_absence():
+    """Its end is looked out for again, though nobody did while the resource was away."""
+    pool = Pool(["a"], max_wait=60)
+    waiting = asyncio.create_task(pool.run(scripted(CooldownResource(5), "fine")))
+    await asyncio.sleep(0)
+    pool.withdraw("1", "starting")
+    # Whoever looks for the next return meanwhile finds none.
+    assert pool.health().reason == "1 away"
+    await asyncio.sleep(1)
+
+    pool.restore("1", "starting")
+    before = now()
+
+    assert await waiting == "fine"
+    assert now() - before == pytest.approx(4)
+
+
 async def test_absences_overlap():
     """It serves when the last of them has ended."""
     pool = Pool(["a"])

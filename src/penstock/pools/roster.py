@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from penstock.pools.candidate import Candidate, Counts, Member
+from penstock.pools.candidate import Candidate, Counts, Member, Standing
 from penstock.pools.cooldown import CooldownRules
 from penstock.pools.lease import Lease
 from penstock.pools.leases import Leases
@@ -97,6 +97,10 @@ class Roster(Leases):
         """End an absence; while there are others the resource stays away."""
         member.away.discard(reason)
         self._refresh_all(member, now)
+        for candidate in member.candidates:
+            if candidate.standing is Standing.COOLING:
+                # Nobody waits for the end of a rest of one that is away, and it was let go of.
+                candidate.lane.rest(candidate, candidate.cooling_until)
 
     def displace(self, member: Member, reason: str) -> None:
         """Cancel all uses of a resource that has gone; they are run again elsewhere."""
