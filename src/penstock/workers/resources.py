@@ -29,7 +29,9 @@ class Workers(Administered):
 
     __slots__ = ("_wanted",)
 
-    def __init__(self, resources: Any, options: PoolOptions, wanted: Callable[[], None]) -> None:
+    def __init__(
+        self, resources: Any, options: PoolOptions, wanted: Callable[[], None] | None
+    ) -> None:
         super().__init__(resources, options)
         self._wanted = wanted
 
