@@ -40,6 +40,7 @@ class Plan:
         self.served: Counter[int] = Counter()
         self.outcomes: dict[int, list[object]] = {number: [] for number in range(jobs)}
         self.told_to_end: set[int] = set()
+        self.dropped: list[int] = []
         self.alive = 0
         self.most_alive = 0
         self.mistakes: list[str] = []
@@ -188,8 +189,11 @@ async def stress(seed: int, jobs: int) -> tuple[Plan, WorkerPool[Turbine]]:
         Turbine,
         plan,
         size=8,
+        max_size=12,
+        idle_timeout=3,
         queue=50,
         policy=retried,
+        on_drop=lambda drop: plan.dropped.append(drop.args[0]),
         cooldown=(0.1, 0.3),
         restart_every=40,
         restart_delay=(0, 0.1, 0.3),
@@ -217,8 +221,11 @@ def check(plan: Plan, pool: WorkerPool[Turbine]) -> None:
         expected = CANCELLED if number in plan.told_to_end else plan.expected(number)
         assert outcomes == [expected], f"job {number} with {plan.fates[number]}"
         assert plan.served[number] == int(expected == number * 3)
-    assert pool._run is not None
-    assert pool._run.dispatcher.unfinished == pool._run.dispatcher.starting == 0
+    failed = [number for number, (outcome,) in plan.outcomes.items() if isinstance(outcome, type)]
+    assert sorted(plan.dropped) == failed
+    stats = pool.stats()
+    assert (stats.done, stats.failed) == (sum(plan.served.values()), len(failed))
+    assert stats.queued == stats.running == sum(worker.in_flight for worker in stats.workers) == 0
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
