@@ -95,11 +95,11 @@ class ProcessEngine:
         _, reply = link.ask(STOP)
         link.reason = "stopped"
         try:
-            self._result_of(await reply)
+            answer = await reply
         except NotBegunError:
             raise WorkerDiedError(f"{self._spec.id} ended before it was stopped") from None
-        finally:
-            await asyncio.shield(link.gone)
+        await asyncio.shield(link.gone)
+        self._result_of(answer)
 
     def kill(self) -> None:
         """Kill the process; calls under way fail as soon as it has gone."""

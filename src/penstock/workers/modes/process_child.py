@@ -12,7 +12,7 @@ import time
 from collections import deque
 from functools import partial
 from multiprocessing import connection, parent_process
-from typing import Any
+from typing import Any, cast
 
 from penstock.workers.host import Answer, Host
 from penstock.workers.modes.process_board import Board
@@ -50,8 +50,13 @@ def live(sock: socket.socket, memory: Any, parcel: Any, stop_timeout: float) -> 
     # Ctrl-C reaches every process at the terminal; what is to be done about it the pool decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with_parent(stop_timeout)
-    resident = Resident(Board(memory.detach()), stop_timeout)
-    asyncio.run(resident.serve(sock, parcel))
+    asyncio.run(_live(sock, Board(memory.detach()), parcel, stop_timeout))
+
+
+async def _live(sock: socket.socket, board: Board, parcel: Any, stop_timeout: float) -> None:
+    resident = Resident(board, stop_timeout)
+    await asyncio.get_running_loop().create_unix_connection(lambda: resident, sock=sock)
+    await resident.serve(parcel)
 
 
 class Resident(asyncio.Protocol):
@@ -74,14 +79,14 @@ class Resident(asyncio.Protocol):
         self._tasks: dict[int, asyncio.Task[Answer]] = {}
         self._is_pumping = False
         self._is_leaving = False
+        self._main: asyncio.Task[Any] | None = None
+        self._loop = loop = asyncio.get_running_loop()
+        self._lost: asyncio.Future[None] = loop.create_future()
+        self._told_to_stop: asyncio.Future[int] = loop.create_future()
 
-    async def serve(self, sock: socket.socket, parcel: Any) -> None:
-        """Start the worker, serve it, and stop it."""
-        self._loop = asyncio.get_running_loop()
-        self._main: Any = asyncio.current_task()
-        self._lost: asyncio.Future[None] = self._loop.create_future()
-        self._told_to_stop: asyncio.Future[int] = self._loop.create_future()
-        await self._loop.create_unix_connection(lambda: self, sock=sock)
+    async def serve(self, parcel: Any) -> None:
+        """Start the worker, serve it, and stop it; the connection is there."""
+        self._main = asyncio.current_task()
         try:
             if await self._start(parcel):
                 number = await self._told_to_stop
@@ -97,9 +102,8 @@ class Resident(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note where answers go."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a socket's
-        self._transport = transport
-        self._sender = Sender(self._loop, transport)
+        self._transport = cast("asyncio.WriteTransport", transport)
+        self._sender = Sender(self._loop, self._transport)
 
     def data_received(self, data: bytes) -> None:
         """Do what the pool asks for."""
@@ -113,7 +117,7 @@ class Resident(asyncio.Protocol):
         del exc
         self._waiting.clear()
         self._lost.set_result(None)
-        if not self._is_leaving:
+        if self._main is not None and not self._is_leaving:
             self._main.cancel()
 
     async def _start(self, parcel: Any) -> bool:
@@ -212,7 +216,8 @@ class Resident(asyncio.Protocol):
         target = self._targets[target_number]
         if isinstance(target, Answer):
             return target
-        return self._host.begin(target, args, kwargs, carrier)
+        answer: Answer | asyncio.Task[Answer] = self._host.begin(target, args, kwargs, carrier)
+        return answer
 
     def _begin_task(self, number: int, work: Any) -> None:
         task = self._tasks[number] = self._loop.create_task(work)

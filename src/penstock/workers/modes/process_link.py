@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from penstock.errors import WorkerDiedError
 from penstock.workers.host import Answer
@@ -107,8 +107,8 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note where frames go."""
-        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101 - a socket's
-        self._sender = Sender(self._loop, transport)
+        # Not asked what it is: uvloop's is no subclass of asyncio's.
+        self._sender = Sender(self._loop, cast("asyncio.WriteTransport", transport))
 
     def data_received(self, data: bytes) -> None:
         """Hand answers to whoever waits for them."""

@@ -12,7 +12,7 @@ import threading
 from contextlib import suppress
 from multiprocessing import forkserver, process, util
 from multiprocessing.reduction import DupFd
-from typing import Any
+from typing import Any, cast
 from weakref import WeakSet
 
 from penstock.workers.engine import WorkerSpec
@@ -157,7 +157,7 @@ def _same(descriptor: Any) -> Any:
 
 def _preload(context: Any, spec: WorkerSpec) -> None:
     """Have the fork server import what every worker needs, so that a restart takes no time."""
-    known: dict[str, Any] = vars(vars(forkserver)["_forkserver"])
+    known = cast("dict[str, Any]", vars(vars(forkserver)["_forkserver"]))
     if known["_forkserver_pid"] is not None:
         return
     wanted = [live.__module__]
