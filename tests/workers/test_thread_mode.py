@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import sys
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
@@ -101,6 +103,13 @@ class Machine:
 
     def count(self) -> Iterator[int]:
         yield from range(3)
+
+    def later_when(self, gate: threading.Event, log: list[str]) -> Any:
+        gate.wait(10)
+        return self._noted(log)
+
+    async def _noted(self, log: list[str]) -> None:
+        log.append("ran")
 
     def later(self, value: int) -> Any:
         return asyncio.sleep(0.001, value)
@@ -386,6 +395,20 @@ async def test_context_variables_of_the_submitter_hold(kind: type) -> None:
 
 
 @pytest.mark.parametrize("kind", [Machine, Session])
+async def test_contexts_of_neighbours_do_not_mix(kind: type) -> None:
+    """Calls that reach the thread together have each their own context."""
+
+    async def ask(pool: WorkerPool[Any], name: str) -> Any:
+        REQUEST.set(name)
+        return await pool.workers.request()
+
+    async with pool_of(kind, per_worker=8) as pool:
+        names = [f"request {number}" for number in range(32)]
+
+        assert await asyncio.gather(*(ask(pool, name) for name in names)) == names
+
+
+@pytest.mark.parametrize("kind", [Machine, Session])
 async def test_a_method_settles_its_cost(kind: type) -> None:
     """``current_call().settle`` corrects a shared limit from the thread."""
     policy = Policy("tokens").with_rate({"tokens": "1000/h"}, burst=1000, cost={"tokens": 500})
@@ -532,6 +555,21 @@ async def test_lingering_calls_are_counted() -> None:
         await until(lambda: engine.lingering == 0)
 
 
+async def test_an_awaitable_that_comes_too_late_is_not_awaited() -> None:
+    """What a method returns after its caller has left is cancelled before it begins."""
+    gate, log = threading.Event(), list[str]()
+    async with engine_of(Machine) as (engine, _):
+        task = asyncio.create_task(called(engine, "later_when", gate, log))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task])
+        assert engine.lingering == 1
+
+        gate.set()
+        await until(lambda: engine.lingering == 0)
+        assert log == []
+
+
 async def test_a_cancel_reaches_an_async_method() -> None:
     """An async method is cancelled in its loop, and has cleaned up when the caller is told."""
     async with pool_of(Session) as pool:
@@ -638,6 +676,69 @@ async def test_kill_fails_what_is_under_way() -> None:
         gate.set()
         await asyncio.sleep(0.02)
         assert died == []
+
+
+@pytest.mark.parametrize(("kind", "method"), [(Machine, "crowd"), (Session, "crowd")])
+async def test_a_kill_at_any_step_ends_the_call(kind: type, method: str) -> None:
+    """Wherever a call stands when its thread is given up, it ends, and leaves nothing behind."""
+    for step in range(30):
+        async with engine_of(kind) as (engine, _):
+            task = asyncio.create_task(called(engine, method, 0.0005))
+            for _ in range(step // 2):
+                await asyncio.sleep(0)
+            if step % 2:
+                time.sleep(0.0002)  # noqa: ASYNC251 - the thread goes on, this loop does not
+            engine.kill()
+            await asyncio.wait([task], timeout=2)
+
+            assert task.done()
+            failure = task.exception()
+            assert failure is None or isinstance(failure, WorkerDiedError)
+    gc.collect()
+
+
+async def test_what_lingers_ends_once() -> None:
+    """A call without a caller is counted out by the kill, and not again when it ends."""
+    gate = threading.Event()
+    async with engine_of(Machine) as (engine, _):
+        task = asyncio.create_task(called(engine, "wait", gate))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task])
+
+        engine.kill()
+        gate.set()
+        await asyncio.sleep(0.02)
+        assert engine.lingering == 0
+
+
+async def test_a_failure_is_not_kept() -> None:
+    """Nothing of the thread holds an exception, in a cycle or otherwise, once it was raised."""
+
+    class BoomError(Exception):
+        pass
+
+    async with engine_of(Machine) as (engine, _):
+        gc.collect()
+        gc.disable()
+        try:
+            seen = await _failure_of(engine, BoomError)
+            assert seen() is None
+        finally:
+            gc.enable()
+
+
+async def _failure_of(engine: ThreadEngine, kind: type[Exception]) -> weakref.ref[Exception]:
+    with pytest.raises(kind) as caught:
+        await engine._thread.run(None, _raise, (kind,))  # type: ignore[union-attr]
+    seen = weakref.ref(caught.value)
+    del caught
+    await asyncio.sleep(0.01)
+    return seen
+
+
+def _raise(kind: type[Exception]) -> None:
+    raise kind
 
 
 async def test_kill_frees_who_lingers() -> None:

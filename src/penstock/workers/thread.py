@@ -102,7 +102,7 @@ class WorkerThread:
         return work.result if work.failure is None else work.fail()
 
     async def stop(self) -> None:
-        """End the thread after what it was given, and wait until it has ended."""
+        """End the thread after what it runs, and wait until it has ended."""
         self._is_over = True
         self._inside.end()
         self._hold_clock(self._ended)

@@ -97,7 +97,7 @@ class ThreadLoop:
         self._signal(_hear, work)
 
     def end(self) -> None:
-        """End the thread after what it was given; tasks that are left are cancelled."""
+        """End the thread after the methods that it has begun; tasks that are left are cancelled."""
         self._signal(self._end)
 
     def join(self) -> None:
@@ -147,18 +147,21 @@ class ThreadLoop:
             finally:
                 _set_running_loop(self._own)
             if self._awaits and can_be_awaited(work.result):
-                self._begin_task(work)
+                # Kept alive by its loop until the first step, and then by the work.
+                asyncio.Task(self._await(work), loop=self._own, context=work.context)
                 return
         self._finish(work)
 
-    def _begin_task(self, work: Work) -> None:
-        awaitable, work.result = work.result, None
-        coroutine = self._await(work, awaitable)
-        work.task = asyncio.Task(coroutine, loop=self._own, context=work.context)
+    async def _await(self, work: Work) -> None:
+        # Set here, and not where the task is made: before its first step a cancel would undo it
+        # without a trace.
+        work.task = asyncio.current_task()
         if work.is_cancelled:
-            work.task.cancel()
-
-    async def _await(self, work: Work, awaitable: Any) -> None:
+            work.throw_away()
+            work.failure = asyncio.CancelledError()
+            self._finish(work)
+            return
+        awaitable, work.result = work.result, None
         try:
             work.result = await awaitable
         except BaseException as failure:  # noqa: BLE001 - as above
@@ -183,10 +186,8 @@ class ThreadLoop:
                 self._own.stop()
 
     def _end(self) -> None:
-        if self._inbox:
-            self._own.call_soon(self._end)
-        else:
-            self._own.stop()
+        # Not now: a task that was made in this step has to see that it is not wanted.
+        self._own.call_soon(self._own.stop)
 
 
 def _cancel(work: Work) -> None:
