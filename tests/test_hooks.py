@@ -176,3 +176,20 @@ def test_an_async_hook_outside_of_a_loop_is_reported(answer: Callable[[], Awaita
 
     assert [type(error) for error in told.errors] == [PolicyError]
     assert "needs a running event loop" in str(told.errors[0])
+
+
+def test_an_async_hook_is_pending_until_it_has_ended() -> None:
+    """Whoever comes to an end may wait for it."""
+    told = Told()
+
+    async def nap() -> None:
+        await asyncio.sleep(1)
+
+    async def main() -> list[int]:
+        hook = told.hook(nap)
+        hook()
+        seen = [len(hook.pending)]
+        await asyncio.wait(hook.pending)
+        return [*seen, len(hook.pending)]
+
+    assert run(main()) == [1, 0]

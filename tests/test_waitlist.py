@@ -213,3 +213,14 @@ class WaitListModel(RuleBasedStateMachine):
 
 TestWaitListModel = WaitListModel.TestCase
 TestWaitListModel.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_the_heads_are_the_next_of_each_priority():
+    """Whoever has left is passed over; the oldest of all waiters is one of them."""
+    line = WaitList()
+    waiters = [line.park(name, priority) for name, priority in (("a", 0), ("b", 5), ("c", 0))]
+    line.abandon(waiters[0])
+
+    assert {waiter.cost for waiter in line.heads()} == {"b", "c"}
+    line.abandon_all()
+    assert line.heads() == []

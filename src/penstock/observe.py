@@ -162,10 +162,13 @@ OBSERVING = Frames(_observe_call, _observe_attempt)
 
 def waited_in_line(call: Call) -> float:
     """Return the seconds for which a job of a pool of workers was in line; 0.0 for other calls."""
-    job: Any = call.fn
-    if not isinstance(job, asyncio.Future):
+    # Whatever else is called may have an attribute of that name.
+    kind: Any = type(call.fn)
+    if not issubclass(kind, asyncio.Future):
         return 0.0
-    return max(0.0, clock.now() - job.submitted_at)  # type: ignore[attr-defined]  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]  # no other future is called
+    job: Any = call.fn
+    waited: float = clock.now() - job.submitted_at
+    return max(0.0, waited)
 
 
 def kind_of(call: Call, error: BaseException) -> VerdictKind:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
 from penstock import (
+    CooldownResource,
     Escalation,
     Policy,
     PoolStoppedError,
@@ -60,7 +61,7 @@ class Scene:
         self.pool = WorkerPool(Site, self.begun, **{**usual, **options})
         self.t0 = 0.0
 
-    async def __aenter__(self) -> Scene:
+    async def __aenter__(self) -> Self:
         await self.pool.start()
         self.t0 = clock.now()
         return self
@@ -356,14 +357,94 @@ async def test_jobs_under_way_end_when_the_pool_stops_by_itself():
         assert clock.now() - scene.t0 == 5
 
 
+async def test_several_that_stop_the_pool_stop_it_once():
+    """The first of them says what for; one that asks for a pause gets none any more."""
+    async with Scene(size=3) as scene:
+        whats = (StopPool("first"), StopPool("second"), TripBreaker())
+        jobs = [
+            await scene.pool.submit(Site.do, what, seconds=1 + number)
+            for number, what in enumerate(whats)
+        ]
+
+        results = await outcomes(jobs)
+
+        assert results == [*whats]
+        assert scene.reasons == ["stopped"] * 3
+        (event,) = scene.told(WorkersStopped)
+        assert "(first)" in event.reason
+        assert scene.told(WorkersPaused) == []
+
+
+async def test_a_job_that_waits_for_a_resting_worker_is_told_that_the_pool_has_stopped():
+    """Not that there is no worker."""
+    async with Scene(size=2, pick="primary_backup") as scene:
+        await outcomes(await scene.submit(CooldownResource(60)))
+        stopping = await scene.pool.submit(Site.do, StopPool(), seconds=2)
+        (waiting,) = await scene.submit("waiting")
+
+        results = await outcomes([stopping, waiting])
+
+        assert isinstance(results[1], PoolStoppedError)
+        assert results[1].__cause__ is results[0]
+        assert scene.reasons == ["failed", "stopped", "stopped"]
+
+
+async def test_a_pool_stops_while_a_worker_leaves_it():
+    """One that is on its way out is in nobody's way."""
+    async with Scene(size=2) as scene:
+        jobs = [
+            await scene.pool.submit(Site.do, what, seconds=seconds)
+            for what, seconds in ((StopPool(), 2), ("long", 9))
+        ]
+        leaving = asyncio.create_task(scene.pool.resize(1))
+
+        results = await outcomes(jobs)
+
+        assert isinstance(results[0], StopPool)
+        assert results[1] == "long"
+        await leaving
+
+
+async def test_what_is_no_exception_counts_for_nothing():
+    """It ends whoever called, and is told of as a failure."""
+
+    class Odd(BaseException):
+        pass
+
+    async with Scene(escalation=Escalation(failures=1)) as scene:
+        with pytest.raises(Odd):
+            await scene.pool.workers.do(Odd())
+
+        assert scene.reasons == ["failed"]
+        assert scene.told(WorkersPaused) == []
+
+
+async def test_two_pauses_of_the_users_are_one():
+    """One resume ends them."""
+    async with Scene() as scene:
+        scene.pool.pause()
+        scene.pool.pause()
+        (job,) = await scene.submit("fine")
+        await asyncio.sleep(5)
+
+        scene.pool.resume()
+
+        assert await job == "fine"
+        assert scene.times() == [5]
+        assert len(scene.told(WorkersPaused)) == 1
+
+
 async def test_leaving_the_block_tells_why_the_pool_has_stopped():
     """Also where nobody has awaited the job."""
     begun: list[tuple[float, object]] = []
 
-    with pytest.raises(PoolStoppedError) as told:
+    async def main() -> None:
         async with WorkerPool(Site, begun, size=1) as pool:
             await pool.submit(Site.do, StopPool())
             await asyncio.sleep(1)
+
+    with pytest.raises(PoolStoppedError) as told:
+        await main()
 
     assert isinstance(told.value.__cause__, StopPool)
 
@@ -372,11 +453,14 @@ async def test_a_block_that_raises_is_not_hidden_by_that():
     """It says something already."""
     begun: list[tuple[float, object]] = []
 
-    with pytest.raises(KeyError):
+    async def main() -> None:
         async with WorkerPool(Site, begun, size=1) as pool:
             await pool.submit(Site.do, StopPool())
             await asyncio.sleep(1)
             raise KeyError
+
+    with pytest.raises(KeyError):
+        await main()
 
 
 async def test_the_first_to_stop_it_is_told_and_the_second_is_not():

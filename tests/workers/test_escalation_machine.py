@@ -177,7 +177,7 @@ class Escalating(RuleBasedStateMachine):
     def memory_is_bounded(self) -> None:
         """No more is kept than can count."""
         if hasattr(self, "machine"):
-            assert len(self.machine._failures) < self.options.failures  # noqa: SLF001
+            assert len(self.machine._failures) < self.options.failures
             shown = self.machine.snapshot(self.now)
             assert shown["failures"] == sum(at > self.now - 10 for at in self.failed)
 

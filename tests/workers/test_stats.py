@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import threading
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -163,7 +164,7 @@ async def test_no_counter_goes_back_when_workers_leave_and_when_the_pool_begins_
     await pool.kill()
     seen.append(counters(pool.stats()))
 
-    for before, after in zip(seen, seen[1:], strict=False):
+    for before, after in pairwise(seen):
         assert all(after[name] >= before[name] for name in before)
     assert (seen[-1]["done"], seen[-1]["failed"], seen[-1]["retried"]) == (25, 3, 27)
     assert pool.stats().latency is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 from penstock.signals import RestartWorker, SkipTask, StopPool, TripBreaker
 from penstock.verdict import Signal
@@ -18,10 +19,7 @@ def strongest(failure: BaseException) -> BaseException:
     One failure may hold several: those of a group of tasks. Then the strongest alone acts:
     ``TripBreaker``, then any error, then ``StopPool``, then ``SkipTask``.
     """
-    if not isinstance(failure, BaseExceptionGroup):
-        return failure
-    found = [*_in(failure)]
-    return min(found, key=_rank)
+    return min(_in(failure), key=_rank)
 
 
 def restart_asked_in(failure: BaseException) -> RestartWorker | None:
@@ -30,11 +28,12 @@ def restart_asked_in(failure: BaseException) -> RestartWorker | None:
 
 
 def _in(failure: BaseException) -> Iterator[BaseException]:
-    if isinstance(failure, BaseExceptionGroup):
-        for each in failure.exceptions:
-            yield from _in(each)
-    else:
+    if not isinstance(failure, BaseExceptionGroup):
         yield failure
+        return
+    group = cast("BaseExceptionGroup[BaseException]", failure)
+    for each in group.exceptions:
+        yield from _in(each)
 
 
 def _rank(failure: BaseException) -> int:

@@ -57,7 +57,7 @@ class Dispatcher(Line):
         super().__init__(room)
         self.starting = 0
         self.is_paused = False
-        self.done = 0
+        self.done: int = 0
         self.counts = lane.counts
         self._failed = failed
         self._wanted = wanted

@@ -86,6 +86,9 @@ class Failing:
             return REJECTED
         if not isinstance(failure, Exception):
             return FAILED
+        return self._reason_of_served(work, failure)
+
+    def _reason_of_served(self, work: Any, failure: Exception) -> str | None:
         match strongest(failure):
             case TripBreaker() as signal:
                 decision = self.machine.trip(clock.now()) if self._is_news(work) else _NOTHING
@@ -116,7 +119,7 @@ class Failing:
                 under_way = self._run.dispatcher.active
                 self._before = WeakSet(piece for piece in under_way if piece.served)
                 self._run.pause(why, decision.seconds, by="escalation")
-            case Step.NOTHING:
+            case _:
                 # The pause it asks for has been: it began before.
                 pass
         if self._is_over:

@@ -40,9 +40,7 @@ class Letters:
         tell: Takes events.
     """
 
-    def __init__(
-        self, options: WorkerPoolOptions, tally: Tally, tell: Callable[..., None]
-    ) -> None:
+    def __init__(self, options: WorkerPoolOptions, tally: Tally, tell: Callable[..., None]) -> None:
         self._pool = options.name
         self._tally = tally
         self._tell = tell

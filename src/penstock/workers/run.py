@@ -130,7 +130,7 @@ class Run:
         self.stopped_for = None
         self.close(reason, failure)
         self.dispatcher.end_queued(self.refusal)
-        for id_ in self.slots:
+        for id_ in [*self.workers.machine.members]:
             # Attempts that wait for a worker are told that none will come.
             self.workers.disable(id_, "stopped")
         self.ending.begin()

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DROPPED", "Tally"]
 
-DROPPED = ("failed", "skipped", "stopped", "rejected")
+DROPPED: tuple[str, ...] = ("failed", "skipped", "stopped", "rejected")
 """Why a job is given up."""
 
 
@@ -42,7 +42,7 @@ class Tally:
         self.done = 0
         self.cancelled = 0
         self.again = 0
-        self.dropped = dict.fromkeys(DROPPED, 0)
+        self.dropped: dict[str, int] = dict.fromkeys(DROPPED, 0)
         self.retried = 0
         self.restarts = 0
         self.calls = 0
