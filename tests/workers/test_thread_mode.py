@@ -95,6 +95,14 @@ class Machine:
     def tell_tokens(self, tokens: float) -> None:
         current_call().settle(tokens=tokens)
 
+    def settle_and_wait(self, gate: threading.Event) -> bool:
+        time.sleep(0.05)  # until the other one waits for units
+        current_call().settle(tokens=0)
+        return gate.wait(1)
+
+    def open(self, gate: threading.Event) -> None:
+        gate.set()
+
     def rest(self) -> str:
         lease = current_lease()
         lease.report(remaining=7)
@@ -417,6 +425,18 @@ async def test_a_method_settles_its_cost(kind: type) -> None:
 
     (stage,) = (s for s in policy.snapshot()["stages"] if s["stage"] == "rate_limit")
     assert stage["available"][0] == pytest.approx(900, abs=5)
+
+
+async def test_what_a_thread_gives_back_serves_who_waits() -> None:
+    """Units that come back from a thread wake who waits for them, at once."""
+    gate = threading.Event()
+    policy = Policy("tokens").with_rate({"tokens": "10/h"}, burst=10, cost={"tokens": 10})
+    async with pool_of(Machine, size=2, policy=policy) as pool:
+        await until_all_are_up(pool)
+        first = await pool.submit("settle_and_wait", gate)
+        await pool.submit("open", gate)
+
+        assert await first
 
 
 async def test_a_settle_that_is_not_allowed_is_refused_where_it_is_made() -> None:
