@@ -58,10 +58,12 @@ class Clerk:
 
 
 def pool_of(size: int = 1, **options: Any) -> WorkerPool[Clerk]:
+    """Return a pool of clerks."""
     return WorkerPool(Clerk, size=size, **options)
 
 
 def check_books(pool: WorkerPool[Any]) -> None:
+    """Nothing is held, and nobody waits."""
     dispatcher = pool._run.dispatcher
     assert dispatcher.starting == 0
     assert not dispatcher.active
@@ -76,13 +78,15 @@ def check_books(pool: WorkerPool[Any]) -> None:
 
 
 def worker_of(pool: WorkerPool[Any], index: int = 0) -> Any:
+    """Return the object that serves at a place."""
     return pool._run.slots[f"worker-{index}"].engine._worker
 
 
 async def ends(job: Job[Any]) -> Any:
+    """Return what a job ends with, whatever it is."""
     try:
         return await job
-    except BaseException as failure:
+    except BaseException as failure:  # noqa: BLE001 - the outcome that is asked for
         return failure
 
 

@@ -61,8 +61,15 @@ class Desk(Dispatcher):
         """
         if not self.has_room():
             await self.wait_for_room(job.priority)
-            self.check()
-        self.take(job)
+            try:
+                self.check()
+                self.take(job)
+            except BaseException:
+                # The place that it was let in for goes to the next.
+                self._let_in()
+                raise
+        else:
+            self.take(job)
 
     async def call(
         self, way: Way, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -84,8 +84,8 @@ class WorkerPool(Handing, Generic[W]):
             ConfigError: There is no worker, one is there twice, or an option is not allowed.
         """
         makes = Makes.of_workers(workers)
-        pool: WorkerPool[V] = WorkerPool.__new__(WorkerPool)
-        pool._setup(makes, makes.options(options))
+        pool = cast("WorkerPool[V]", WorkerPool.__new__(WorkerPool))
+        pool._setup(makes, makes.options(options))  # noqa: SLF001 - of our own class
         return pool
 
     @overload
@@ -143,6 +143,36 @@ class WorkerPool(Handing, Generic[W]):
         policy: Policy | None = None,
         **kwargs: Any,
     ) -> Job[Any]: ...
+    @overload
+    async def submit(
+        self,
+        work: Callable[Concatenate[W, ...], Any],
+        /,
+        *args: Any,
+        priority: int,
+        key: str | None = None,
+        policy: Policy | None = None,
+        **kwargs: Any,
+    ) -> Job[Any]: ...
+    @overload
+    async def submit(
+        self,
+        work: Callable[Concatenate[W, ...], Any],
+        /,
+        *args: Any,
+        key: str,
+        policy: Policy | None = None,
+        **kwargs: Any,
+    ) -> Job[Any]: ...
+    @overload
+    async def submit(
+        self,
+        work: Callable[Concatenate[W, ...], Any],
+        /,
+        *args: Any,
+        policy: Policy,
+        **kwargs: Any,
+    ) -> Job[Any]: ...
     async def submit(  # type: ignore[misc]  # whose method has a keyword like ours uses partial
         self,
         work: Any,
@@ -156,8 +186,8 @@ class WorkerPool(Handing, Generic[W]):
         """Hand in a job; return it when there is room in the line.
 
         Jobs among the arguments, in lists, tuples, dicts and sets too, are awaited first and
-        replaced by their results. For type checkers ``priority``, ``key`` and ``policy`` go with a
-        method's name.
+        replaced by their results. Type checkers check the arguments of a method, its result, or,
+        with ``priority``, ``key`` or ``policy``, neither.
 
         Args:
             work: A method of the workers (``Browser.fetch`` or its name), or a function that takes
@@ -203,6 +233,36 @@ class WorkerPool(Handing, Generic[W]):
         priority: int = 0,
         key: str | None = None,
         policy: Policy | None = None,
+        **kwargs: Any,
+    ) -> Job[Any]: ...
+    @overload
+    def submit_nowait(
+        self,
+        work: Callable[Concatenate[W, ...], Any],
+        /,
+        *args: Any,
+        priority: int,
+        key: str | None = None,
+        policy: Policy | None = None,
+        **kwargs: Any,
+    ) -> Job[Any]: ...
+    @overload
+    def submit_nowait(
+        self,
+        work: Callable[Concatenate[W, ...], Any],
+        /,
+        *args: Any,
+        key: str,
+        policy: Policy | None = None,
+        **kwargs: Any,
+    ) -> Job[Any]: ...
+    @overload
+    def submit_nowait(
+        self,
+        work: Callable[Concatenate[W, ...], Any],
+        /,
+        *args: Any,
+        policy: Policy,
         **kwargs: Any,
     ) -> Job[Any]: ...
     def submit_nowait(  # type: ignore[misc]  # as above
