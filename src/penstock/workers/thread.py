@@ -230,8 +230,7 @@ class WorkerThread:
         return WorkerDiedError(f"{self.name} ended before {name_of(function)} did")
 
     def _on_end(self, reason: str | None) -> None:
-        if not self._ended.done():
-            self._ended.set_result(None)
+        self._ended.set_result(None)
         if not self._is_over:
             self._is_over = True
             self._fail_all()
