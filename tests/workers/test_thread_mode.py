@@ -79,6 +79,9 @@ class Machine:
         self.busy -= 1
         return self.peak
 
+    def hold(self, seconds: float) -> None:
+        time.sleep(seconds)
+
     def wait(self, gate: threading.Event) -> str:
         assert gate.wait(10)
         return "waited"
@@ -146,6 +149,9 @@ class Session:
 
     async def at_home(self) -> bool:
         return asyncio.get_running_loop() is self.loop
+
+    def hold(self, seconds: float) -> None:
+        time.sleep(seconds)
 
     async def heard(self) -> int:
         return self.beats
@@ -412,6 +418,7 @@ async def test_contexts_of_neighbours_do_not_mix(kind: type) -> None:
 
     async with pool_of(kind, per_worker=8) as pool:
         names = [f"request {number}" for number in range(32)]
+        await pool.submit("hold", 0.02)
 
         assert await asyncio.gather(*(ask(pool, name) for name in names)) == names
 
