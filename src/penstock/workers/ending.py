@@ -96,12 +96,10 @@ class Ending:
         self._leave()
 
     async def _wait_for_jobs(self, seconds: float | None) -> bool:
-        dispatcher = self._run.dispatcher
-        dispatcher.refuse_producers()
         self._run.resume()
         try:
             async with asyncio.timeout(seconds):
-                await dispatcher.join()
+                await self._run.dispatcher.join()
         except TimeoutError:
             return False
         return True

@@ -168,9 +168,8 @@ class Staffing:
         return slot
 
     def _forget(self, slot: Slot) -> None:
-        if self.slots.get(slot.id) is slot:
-            del self.slots[slot.id]
-            self._left(slot)
+        del self.slots[slot.id]
+        self._left(slot)
         if not self._is_closed:
             # There is a place again.
             self.wanted()
