@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -553,9 +554,10 @@ import asyncio, os, sys, time
 sys.path.append({here!r})
 from process_staff import Clerk, Stopped
 from penstock.workers import WorkerPool
-
+{text}
 async def main():
-    pool = WorkerPool({make}, mode="process", size=1, stop_timeout=1)
+    pool = WorkerPool({make}, mode="process", size=1, stop_timeout=1,
+        restart_delay=(0.001,))
     await pool.start()
     print(await pool.workers.pid(), flush=True)
     {then}
@@ -565,11 +567,11 @@ if __name__ == "__main__":
 """
 
 
-def script(make: str, then: str) -> subprocess.Popen[str]:
+def script(make: str, then: str, text: str = "") -> subprocess.Popen[str]:
     """Start a program of its own with a pool."""
-    text = SCRIPT.format(here=str(Path(__file__).parent), make=make, then=then)
-    path = Path(os.environ.get("TMPDIR", "/tmp")) / f"penstock_script_{os.getpid()}.py"
-    path.write_text(text)
+    here = str(Path(__file__).parent)
+    path = Path(tempfile.mkdtemp()) / "program.py"
+    path.write_text(SCRIPT.format(here=here, make=make, then=then, text=text))
     return subprocess.Popen([sys.executable, str(path)], stdout=subprocess.PIPE, text=True)
 
 
@@ -577,6 +579,45 @@ async def pid_said(program: subprocess.Popen[str]) -> int:
     """Return the process that a program tells of."""
     assert program.stdout is not None
     return int(await asyncio.to_thread(program.stdout.readline))
+
+
+async def test_a_restart_does_not_run_the_programs_main_module_again(tmp_path: Path) -> None:
+    """The fork server has, once; without, a restart took as long as the program's imports."""
+    log = tmp_path / "log"
+    text = (
+        f"with open({str(log)!r}, 'a') as file: file.write('x')\n"
+        "class Own:\n"
+        "    def pid(self): return os.getpid()\n"
+    )
+    again = "for _ in range(3): os.kill(await pool.workers.pid(), 9); await asyncio.sleep(0.3)"
+    program = script("Own", f"{again}\n    print(await pool.workers.pid())", text)
+
+    output, _ = await asyncio.to_thread(program.communicate)
+
+    assert len({*output.split()}) == 2
+    assert log.read_text() == "xx"
+
+
+async def test_a_program_without_a_guard_is_told_what_it_lacks(tmp_path: Path) -> None:
+    """Its processes end while they start, and say why on their output."""
+    path = tmp_path / "program.py"
+    path.write_text(
+        "import asyncio, sys\n"
+        f"sys.path.append({str(Path(__file__).parent)!r})\n"
+        "from process_staff import Clerk\n"
+        "from penstock.workers import WorkerPool\n"
+        "async def main():\n"
+        "    async with WorkerPool(Clerk, mode='process', size=1, max_restarts=1): pass\n"
+        "asyncio.run(main())\n"
+    )
+
+    program = await asyncio.create_subprocess_exec(
+        sys.executable, str(path), stderr=asyncio.subprocess.PIPE
+    )
+    _, output = await program.communicate()
+
+    assert program.returncode == 1
+    assert b"if __name__ == '__main__':" in output.splitlines()[-1]
 
 
 async def test_a_process_whose_pool_is_gone_stops_its_worker_and_ends(tmp_path: Path) -> None:

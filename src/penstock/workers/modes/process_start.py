@@ -7,9 +7,9 @@ import multiprocessing
 import os
 import signal
 import socket
-import sys
 import threading
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, process, util
 from multiprocessing.reduction import DupFd
 from typing import Any, cast
@@ -17,8 +17,8 @@ from weakref import WeakSet
 
 from penstock.workers.engine import WorkerSpec
 from penstock.workers.modes.process_board import Board, new_memory
-from penstock.workers.modes.process_child import live
 from penstock.workers.modes.process_parcel import Parcel
+from penstock.workers.modes.process_preload import TOLD_BY, live, needs_of
 
 __all__ = ["WorkerProcess", "ending", "started"]
 
@@ -124,9 +124,7 @@ def _start(spec: WorkerSpec, theirs: socket.socket, memory: int) -> Any:
     options = spec.options
     context: Any = multiprocessing.get_context(options.start_method)
     parcel = Parcel((spec.make, spec.args, dict(spec.kwargs), spec.index, spec.id))
-    with _one_at_a_time:
-        if options.start_method == "forkserver":
-            _preload(context, spec)
+    with _one_at_a_time, _preloading(context, spec):
         new = context.Process(
             target=live,
             name=f"{options.name} {spec.id}",
@@ -155,17 +153,21 @@ def _same(descriptor: Any) -> Any:
     return descriptor
 
 
-def _preload(context: Any, spec: WorkerSpec) -> None:
+@contextmanager
+def _preloading(context: Any, spec: WorkerSpec) -> Generator[None]:
     """Have the fork server import what every worker needs, so that a restart takes no time."""
     known = cast("dict[str, Any]", vars(vars(forkserver)["_forkserver"]))
-    if known["_forkserver_pid"] is not None:
+    if spec.options.start_method != "forkserver" or known["_forkserver_pid"] is not None:
+        yield
         return
-    wanted = [live.__module__]
-    module = getattr(spec.make, "__module__", None)
-    if module in sys.modules and module not in ("__main__", "__mp_main__"):
-        wanted.append(module)
-    kept = [name for name in known["_preload_modules"] if name not in wanted]
-    context.set_forkserver_preload([*kept, *wanted])
+    # What the program itself wants preloaded stays; its main module is brought by ours.
+    kept: list[str] = [name for name in known["_preload_modules"] if name != "__main__"]
+    context.set_forkserver_preload([*kept, needs_of.__module__])
+    os.environ[TOLD_BY] = needs_of(getattr(spec.make, "__module__", None))
+    try:
+        yield
+    finally:
+        del os.environ[TOLD_BY]
 
 
 def _end_all() -> None:
