@@ -117,20 +117,25 @@ class RayPlace:
     @_beside
     async def healthy(self) -> Answer:
         """Ask the worker's ``healthy``; a worker that is busy with a sync method is not asked."""
-        asked = asyncio.wrap_future(
-            asyncio.run_coroutine_threadsafe(_answered(self._host.healthy()), self._loop)
-        )
+        asked: asyncio.Future[Answer] | None = None
         while self._blocking is None:
+            if asked is None:
+                question = asyncio.run_coroutine_threadsafe(self._own_health(), self._loop)
+                asked = asyncio.wrap_future(question)
             done, _ = await asyncio.wait([asked], timeout=_BETWEEN_LOOKS)
             if done:
                 return asked.result()
-        asked.cancel()
+        if asked is not None:
+            asked.cancel()
         return Answer(True, True, ())  # noqa: FBT003 - the field's own value
 
     @_beside
     async def watch(self) -> None:
         """Go on until the actor ends: whoever awaits it is told then."""
         await asyncio.get_running_loop().create_future()
+
+    async def _own_health(self) -> Answer:
+        return await _answered(self._host.healthy())
 
     def _cancel(self, call: int) -> None:
         task = self._tasks.get(call)
