@@ -54,6 +54,7 @@ class Job(asyncio.Future[R]):
         "_dispatcher",
         "args",
         "context",
+        "is_asked_to_end",
         "kwargs",
         "priority",
         "served",
