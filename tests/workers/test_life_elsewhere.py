@@ -230,6 +230,55 @@ async def test_a_kill_leaves_no_engine() -> None:
     assert all(life.is_stopped or life.is_killed for life in PlayedProcess.lives)
 
 
+async def test_what_cannot_be_made_at_all_is_not_tried_again() -> None:
+    """What a mode refuses to make it would refuse another time."""
+    made: list[Any] = []
+
+    def refuse(spec: Any, died: Any) -> Any:
+        made.append((spec, died))
+        raise TypeError("it cannot be sent")
+
+    class Nowhere(Elsewhere):
+        def _new_run(self) -> Run:
+            run_ = super()._new_run()
+            run_.crew.mode = refuse
+            return run_
+
+    pool = Nowhere(Work, mode="thread", size=2)
+    with pytest.raises(TypeError, match="it cannot be sent"):
+        await pool.start()
+
+    assert len(made) == 2
+    assert clock.now() == 0
+
+
+async def test_an_engine_whose_kill_raises_is_left_all_the_same(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is told, and keeps no other worker from its end."""
+
+    class Stuck(PlayedProcess):
+        def kill(self) -> None:
+            super().kill()
+            raise OSError("no such process")
+
+    class Nowhere(Elsewhere):
+        def _new_run(self) -> Run:
+            run_ = super()._new_run()
+            run_.crew.mode = Stuck
+            return run_
+
+    async with Nowhere(Work, mode="thread", size=1) as pool:
+        slot = slot_of(pool)
+        assert pool._run is not None
+        assert slot.engine is not None
+        pool._run.supervisor.died(slot, slot.engine, "killed")
+
+        assert await pool.workers.work() == "done"
+
+    assert "stop raised OSError" in caplog.text
+
+
 def test_a_loop_that_was_closed_leaves_no_engine_to_the_next() -> None:
     """A pool that is started anew, or killed, ends what its old loop has left."""
     pool = pool_of(size=1)

@@ -378,6 +378,25 @@ async def test_restart_of_an_unknown_worker_is_a_key_error() -> None:
             await pool.restart("worker-7")
 
 
+async def test_a_rolling_restart_passes_by_who_has_left() -> None:
+    """The pool may become smaller meanwhile."""
+    log: list[str] = []
+
+    class Slow(Counter):
+        async def start(self, index: int) -> None:
+            await super().start(index)
+            await asyncio.sleep(1)
+
+    async with WorkerPool(Slow, log, size=3) as pool:
+        await asyncio.sleep(5)
+        restarting = asyncio.create_task(pool.restart())
+        await asyncio.sleep(0.5)
+        await pool.resize(1)
+        await restarting
+
+    assert len([line for line in log if line.startswith("start")]) == 4
+
+
 async def test_restart_is_told_when_the_pool_stops_meanwhile() -> None:
     """Whoever waits for a worker that will not come is told."""
     pool = WorkerPool(Counter, [], size=2)

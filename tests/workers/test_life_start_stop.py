@@ -141,19 +141,6 @@ async def test_start_that_always_leaves_is_a_worker_that_died() -> None:
         await pool.start()
 
 
-async def test_what_cannot_be_made_at_all_is_not_tried_again() -> None:
-    """A mode that refuses to make the worker refuses it at once."""
-
-    def make() -> Any:
-        raise TypeError("cannot be made")
-
-    pool = WorkerPool(make, size=1)
-    with pytest.raises(TypeError, match="cannot be made"):
-        await pool.start()
-
-    assert left_over() == []
-
-
 async def test_start_twice_is_refused() -> None:
     """A pool that runs is not started again."""
     async with pool_of([], size=1) as pool:
@@ -593,6 +580,27 @@ async def test_a_start_that_swallows_its_cancel_brings_nobody_up() -> None:
 
     assert sorted(log) == ["stop 0", "what cancel?"]
     assert left_over() == []
+
+
+async def test_a_start_whose_clean_up_hangs_keeps_the_stop_for_its_time_only() -> None:
+    """Whoever is cancelled may clean up, for ``stop_timeout`` seconds."""
+
+    class Slow(Diary):
+        async def start(self, index: int) -> None:
+            self.index = index
+            try:
+                await asyncio.sleep(1e6 * index)
+            finally:
+                await asyncio.sleep(1e6 * index)
+
+    pool = WorkerPool(Slow, [], size=2, stop_timeout=10)
+    await pool.start()
+
+    await pool.stop()
+
+    assert clock.now() == 10
+    assert pool._run is not None
+    assert {slot.state for slot in pool._run.slots.values()} == {SlotState.STOPPED}
 
 
 async def test_a_long_run_leaves_no_task_and_no_timer() -> None:
