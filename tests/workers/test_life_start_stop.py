@@ -175,7 +175,7 @@ async def test_a_stopped_pool_starts_anew() -> None:
 def test_a_pool_whose_loop_was_closed_starts_anew_in_another() -> None:
     """What the first loop has left behind does not keep the second from its work."""
     log: list[str] = []
-    pool = pool_of(log, size=1)
+    pool = pool_of(log, size=2, start_interval=100)
 
     async def begin() -> None:
         await pool.start()
