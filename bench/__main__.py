@@ -26,6 +26,7 @@ from bench import (
     telemetry,
     timeout_alone,
     two_failures,
+    workers_process,
     workers_thread,
 )
 from bench.harness import EFFORTS, Effort
@@ -56,6 +57,7 @@ BENCHMARKS: dict[str, Callable[[Effort, str], Section]] = {
     "keys": key_simulation.run,
     "telemetry": telemetry.run,
     "workers-thread": workers_thread.run,
+    "workers-process": workers_process.run,
 }
 
 

@@ -32,6 +32,8 @@ NAMES = [
     "five-stages-rotation",
     "keys",
     "telemetry",
+    "workers-thread",
+    "workers-process",
 ]
 
 Bench = Callable[[str], Any]
