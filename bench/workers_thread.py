@@ -19,6 +19,7 @@ _EXECUTOR = "ThreadPoolExecutor(1)"
 _LOOP = "the same, run_in_executor"
 _WIDE, _NARROW = "penstock, per_worker=64", "penstock, per_worker=1"
 _ASYNC = "penstock, an async method, per_worker=64"
+_NO_THREAD = "penstock, asyncio mode (no thread), per_worker=64"
 
 # So many calls are in the worker's inbox at most: as with the executor, whose inbox has no bound,
 # the thread finds the next one without being woken for it.
@@ -30,7 +31,8 @@ _ABOUT = (
     "takes all results; with the executor alone that is done without an event loop. *One by one* "
     "awaits each result before the next call. A worker with `per_worker=1`, the default, is given "
     "a job when it has ended the one before, so that its batch is one by one as well: the way to "
-    "the thread and back for each."
+    "the thread and back for each. *No thread* is what the pool itself costs: line, policy, worker, "
+    "counts."
 )
 
 Measured = dict[str, list[float]]
@@ -72,8 +74,9 @@ def run(effort: Effort, loop: str) -> Section:
 async def _measure(effort: Effort) -> tuple[Measured, Measured]:
     wide = WorkerPool(Echo, size=1, mode="thread", per_worker=_WIDE_CALLS, queue=None)
     narrow = WorkerPool(Echo, size=1, mode="thread", queue=None)
+    no_thread = WorkerPool(Echo, size=1, per_worker=_WIDE_CALLS, queue=None)
     with ThreadPoolExecutor(1) as executor:
-        async with wide, narrow:
+        async with wide, narrow, no_thread:
             loop = asyncio.get_running_loop()
             batch = await _rounds(
                 {
@@ -84,6 +87,7 @@ async def _measure(effort: Effort) -> tuple[Measured, Measured]:
                     _WIDE: lambda n: _through(wide, "back", n),
                     _ASYNC: lambda n: _through(wide, "back_async", n),
                     _NARROW: lambda n: _through(narrow, "back", n),
+                    _NO_THREAD: lambda n: _through(no_thread, "back_async", n),
                 },
                 effort,
             )

@@ -297,6 +297,25 @@ async def test_a_sync_method_that_was_left_keeps_its_worker_busy(
         assert await pool.workers.double(1) == 2
 
 
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_a_start_that_raises_leaves_no_thread(is_async: bool) -> None:
+    """What ``start`` has raised is raised, and a thread that it was called in has ended."""
+
+    class Broken:
+        async def _start(self) -> None:
+            raise ValueError
+
+        def _start_in_thread(self) -> None:
+            raise ValueError
+
+        start = _start if is_async else _start_in_thread
+
+    with pytest.raises(ValueError):  # noqa: PT011 - it has no text
+        await engine_of(Broken).start()
+
+    assert not [t for t in threading.enumerate() if t.name.startswith("worker-")]
+
+
 async def test_kill_fails_sync_calls() -> None:
     """A sync call that is under way fails when the engine is killed; it ends in silence."""
     gate = threading.Event()

@@ -861,6 +861,19 @@ async def test_a_stop_that_raises_still_ends_the_thread() -> None:
     assert "worker-0" not in [thread.name for thread in threading.enumerate()]
 
 
+async def test_no_thread_is_left_of_a_worker_that_was_starting() -> None:
+    """A worker whose start is cancelled takes its thread along, unless it hangs."""
+
+    class Slow:
+        async def start(self, index: int) -> None:
+            await asyncio.sleep(60 * index)
+
+    async with pool_of(Slow, size=3):
+        await until(lambda: len(threading.enumerate()) >= 4)
+
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("worker-")]
+
+
 async def test_no_thread_is_left_when_stop_returns() -> None:
     """Stopping waits until the threads have ended."""
     async with pool_of(Machine, size=5) as pool:

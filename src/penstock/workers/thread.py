@@ -22,6 +22,9 @@ _log = logging.getLogger("penstock")
 # Seconds in which a loop takes note of a cancel, unless a method blocks it.
 _PATIENCE = 1.0
 
+# Seconds in which a thread ends that has nothing to do, on a machine that is busy.
+_GRACE = 0.2
+
 
 class WorkerThread:
     """One thread with an event loop of its own; it lives as long as the worker.
@@ -122,6 +125,14 @@ class WorkerThread:
                 )
         self._fail_all()
         self._inside.end()
+
+    async def leave(self) -> None:
+        """Give the thread up, and wait a moment for it, in which one that does not hang ends."""
+        self.kill()
+        self._hold_clock(self._ended)
+        await asyncio.wait([self._ended], timeout=_GRACE)
+        if self._ended.done():
+            self._inside.join()
 
     def _hold_clock(self, future: asyncio.Future[None]) -> None:
         if self._outside_work is not None and not future.done():

@@ -41,8 +41,14 @@ class LoopEngine:
         spec = self._spec
         self._worker = spec.make(*spec.args, **spec.kwargs)
         start = optional(self._worker, "start")
-        if start is not None:
+        if start is None:
+            return
+        try:
             await self._run(start, **with_index(start, spec.index))
+        except BaseException:
+            if self._thread is not None:
+                await self._thread.leave()
+            raise
 
     def call(self, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a method: on the loop where it is async, else in the worker's thread."""

@@ -39,11 +39,15 @@ class ThreadEngine:
         """Make the worker and run its ``start``, both in the thread."""
         spec = self._spec
         thread = self._thread = WorkerThread(spec.id, self._died, awaits=True)
-        make = self._make_in_loop if _wants_loop(spec.make) else self._make
-        self._worker = await thread.run(None, make)
-        start = optional(self._worker, "start")
-        if start is not None:
-            await thread.run(None, start, (), with_index(start, spec.index))
+        try:
+            make = self._make_in_loop if _wants_loop(spec.make) else self._make
+            self._worker = await thread.run(None, make)
+            start = optional(self._worker, "start")
+            if start is not None:
+                await thread.run(None, start, (), with_index(start, spec.index))
+        except BaseException:
+            await thread.leave()
+            raise
 
     def call(self, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:
         """Call a method in the thread."""
