@@ -102,7 +102,7 @@ def test_jobs_may_finish_in_any_order():
         async with WorkerPool(Clerk, size=1, per_worker=500, queue=None) as pool:
             gates = [loop.create_future() for _ in range(500)]
             jobs = [await pool.submit("work", number, gate) for number, gate in enumerate(gates)]
-            while pool.stats().queued:
+            while pool.stats().queued:  # noqa: ASYNC110 - nobody tells when it is empty
                 await asyncio.sleep(0)
             for gate in reversed(gates):
                 gate.set_result(None)
