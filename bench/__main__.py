@@ -26,6 +26,7 @@ from bench import (
     telemetry,
     timeout_alone,
     two_failures,
+    workers_asyncio,
     workers_process,
     workers_thread,
 )
@@ -56,6 +57,7 @@ BENCHMARKS: dict[str, Callable[[Effort, str], Section]] = {
     "five-stages-rotation": five_stages_rotation.run,
     "keys": key_simulation.run,
     "telemetry": telemetry.run,
+    "workers-asyncio": workers_asyncio.run,
     "workers-thread": workers_thread.run,
     "workers-process": workers_process.run,
 }
