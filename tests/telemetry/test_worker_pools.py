@@ -73,7 +73,8 @@ async def test_workers_are_counted_by_state_and_never_named(readings: Any):
 
 async def test_a_pool_that_is_over_is_not_shown(readings: Any):
     """Nor is one that was left alone."""
-    async with WorkerPool(Site, size=1, name="crew"):
+    pool = WorkerPool(Site, size=1, name="crew")
+    async with pool:
         pass
     alone = WorkerPool(Site, size=1, name="alone")
     await alone.start()
@@ -82,6 +83,7 @@ async def test_a_pool_that_is_over_is_not_shown(readings: Any):
     gc.collect()
 
     assert readings.series(STATES, "pool.name", "worker.state") == {}
+    assert pool.snapshot()["state"] == "stopped"
 
 
 async def test_a_pool_without_telemetry_is_not_shown(readings: Any, told: Any):

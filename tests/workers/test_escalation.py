@@ -118,6 +118,7 @@ async def test_the_job_that_is_too_many_pauses_the_pool_and_is_run_again():
         results = await outcomes(jobs)
 
         assert results[2:] == ["done", "after"]
+        assert scene.pool.stats().run_again == 1
         assert scene.times() == [0, 0, 0, 10, 10]
         assert [what for _, what in scene.begun[3:]] == ["after", []]
         (paused,) = scene.told(WorkersPaused)
@@ -300,6 +301,20 @@ async def test_several_that_ask_for_a_pause_get_one():
         assert scene.times() == [0] * 4 + [11] * 4
 
 
+async def test_what_began_before_a_pause_is_news_when_it_is_run_again():
+    """It asked for the pause that was under way; the next time it gets one of its own."""
+    async with Scene(size=2) as scene:
+        jobs = [
+            await scene.pool.submit(Site.do, whats, seconds=seconds)
+            for whats, seconds in (([TripBreaker()], 1), ([TripBreaker(), TripBreaker()], 2))
+        ]
+
+        await outcomes(jobs)
+
+        assert [pause.seconds for pause in scene.told(WorkersPaused)] == [10, 20]
+        assert scene.times() == [0, 0, 11, 11, 33]
+
+
 async def test_a_job_is_run_again_no_more_often_than_the_pool_may_pause():
     """One that always asks for a pause would be run for ever, one pause an hour."""
     options = Escalation(pause=10, pause_growth=1, trips=3, trip_window=5)
@@ -387,6 +402,21 @@ async def test_a_job_that_waits_for_a_resting_worker_is_told_that_the_pool_has_s
         assert isinstance(results[1], PoolStoppedError)
         assert results[1].__cause__ is results[0]
         assert scene.reasons == ["failed", "stopped", "stopped"]
+
+
+async def test_a_call_on_its_way_to_a_worker_is_told_that_the_pool_has_stopped():
+    """It waited for its turn in the rate, and then there was no worker."""
+    async with Scene(size=2, policy=Policy("p").with_rate("1/10s")) as scene:
+        await scene.pool.workers.do()
+        waiting = asyncio.create_task(scene.pool.workers.do("waiting"))
+        await asyncio.sleep(1)
+        stopping = await scene.pool.submit("do", StopPool(), policy=Policy("free"))
+
+        results = await outcomes([stopping, waiting])
+
+        assert isinstance(results[1], PoolStoppedError)
+        assert results[1].__cause__ is results[0]
+        assert scene.reasons == ["stopped", "stopped"]
 
 
 async def test_a_pool_stops_while_a_worker_leaves_it():
@@ -560,6 +590,18 @@ async def test_resume_ends_a_pause_early():
         assert scene.times() == [0, 1]
         await asyncio.sleep(20)
         assert len(scene.told(WorkersResumed)) == 1
+
+
+async def test_a_pause_that_was_ended_early_does_not_end_the_next():
+    """Its time would be up in the middle of it."""
+    async with Scene() as scene:
+        (job,) = await scene.submit([TripBreaker(), TripBreaker()])
+        await asyncio.sleep(1)
+
+        scene.pool.resume()
+
+        assert await job == "done"
+        assert scene.times() == [0, 1, 21]
 
 
 async def test_a_pause_of_the_users_outlasts_that_of_failed_jobs():

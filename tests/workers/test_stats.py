@@ -48,6 +48,7 @@ async def test_every_job_is_counted_once():
         jobs = [await pool.submit(Site.do, what) for what in (1, OSError(), SkipTask(), 4)]
         await ended(*jobs, pool.workers.do(5), pool.workers.do(ValueError()))
         gone = await pool.submit(Site.do, seconds=9)
+        await asyncio.sleep(1)
         gone.cancel()
         await ended(gone)
 
@@ -56,6 +57,7 @@ async def test_every_job_is_counted_once():
     assert (stats.done, stats.failed, stats.cancelled) == (3, 3, 1)
     assert stats.dropped == {"failed": 2, "skipped": 1, "stopped": 0, "rejected": 0}
     assert (stats.queued, stats.running) == (0, 0)
+    assert sum(worker.cancelled for worker in stats.workers) == 1
 
 
 async def test_what_waits_and_what_runs_is_shown():
@@ -168,6 +170,18 @@ async def test_no_counter_goes_back_when_workers_leave_and_when_the_pool_begins_
         assert all(after[name] >= before[name] for name in before)
     assert (seen[-1]["done"], seen[-1]["failed"], seen[-1]["retried"]) == (25, 3, 27)
     assert pool.stats().latency is not None
+
+
+async def test_the_mean_latency_is_of_all_workers_that_there_ever_were():
+    """Not of those that have stayed."""
+    async with WorkerPool(Site, size=2, pick="primary_backup") as pool:
+        await asyncio.sleep(1)
+        await ended(pool.workers.do(seconds=2), pool.workers.do(seconds=6))
+        await pool.resize(1)
+
+        stats = pool.stats()
+
+    assert (stats.latency, len(stats.workers)) == (4.0, 1)
 
 
 async def test_calls_whose_thread_goes_on_linger():
