@@ -31,8 +31,8 @@ _ABOUT = (
     "takes all results; with the executor alone that is done without an event loop. *One by one* "
     "awaits each result before the next call. A worker with `per_worker=1`, the default, is given "
     "a job when it has ended the one before, so that its batch is one by one as well: the way to "
-    "the thread and back for each. *No thread* is what the pool itself costs: line, policy, worker, "
-    "counts."
+    "the thread and back for each. *No thread* is what the pool itself costs: line, policy, worker "
+    "and counts."
 )
 
 Measured = dict[str, list[float]]
