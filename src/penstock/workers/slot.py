@@ -140,11 +140,8 @@ class Slot:
             raise
         except BaseException as failure:
             self.failed += 1
-            asked = restart_asked_in(failure)
-            if asked is not None:
-                self._restart(self, asked.reason or "asked for by its method")
-            elif isinstance(failure, SystemExit):
-                self._restart(self, "sys.exit")
+            self._look_for_restart(failure)
+            if isinstance(failure, SystemExit):
                 raise WorkerDiedError(f"{self.id} was ended by sys.exit") from failure
             raise
         else:
@@ -176,6 +173,13 @@ class Slot:
             if self._idle is None:
                 self._idle = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._idle)
+
+    def _look_for_restart(self, failure: BaseException) -> None:
+        asked = restart_asked_in(failure)
+        if asked is not None:
+            self._restart(self, asked.reason or "asked for by its method")
+        elif isinstance(failure, SystemExit):
+            self._restart(self, "sys.exit")
 
     def _count_down(self) -> None:
         self._until_restart -= 1

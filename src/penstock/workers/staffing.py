@@ -10,11 +10,12 @@ from penstock.pools.candidate import Standing
 from penstock.pools.options import PoolOptions
 from penstock.pools.resource import Resource
 from penstock.workers.crew import Crew
+from penstock.workers.life import DOWN
 from penstock.workers.pipeline import way_of_worker
 from penstock.workers.resources import Workers
 from penstock.workers.restarts import Restarts
 from penstock.workers.slot import Slot, SlotState
-from penstock.workers.supervisor import DOWN, Supervisor
+from penstock.workers.supervisor import Supervisor
 
 __all__ = ["PAUSED", "Staffing"]
 
