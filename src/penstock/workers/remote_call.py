@@ -77,6 +77,8 @@ def carrier_of(call: Call, resource: str | None = None) -> Carrier | None:
 
 _SERIAL = 1
 
+_FIELDS = frozenset(Call.__slots__)
+
 
 class Place:
     """What leases know of the worker, where it lives.
@@ -100,21 +102,37 @@ class RemoteCall(Call):
     ends.
     """
 
-    __slots__ = ("verbs",)
+    __slots__ = ("_carrier", "_is_filled", "_place", "_until", "verbs")
 
     def __init__(self, fn: Any, place: Place, carrier: Carrier | None) -> None:
-        super().__init__(_CONTEXT if carrier is None else _context_of(carrier), fn)
+        # The rest is filled in when it is asked for: most methods never do.
+        self.fn = fn
         self.verbs: list[Verb] = []
-        self.resource = place.resource
+        self._is_filled = False
+        self._place = place
+        self._carrier = carrier
+        self._until: float | None = None
+        if carrier is not None and carrier.time_left is not None:
+            self._until = clock.now() + carrier.time_left
+
+    def __getattr__(self, name: str) -> Any:
+        """Fill in what a call has; called for what is not there alone."""
+        if self._is_filled or name not in _FIELDS:
+            raise AttributeError(name)
+        self._is_filled = True
+        self._fill()
+        return getattr(self, name)
+
+    def _fill(self) -> None:
+        carrier, place = self._carrier, self._place
+        super().__init__(_CONTEXT if carrier is None else _context_of(carrier), self.fn)
         candidate: Any = place
+        self.resource = place.resource
         self.lease = Lease(_Told(self.verbs), candidate, _SERIAL, 0.0)
-        if carrier is None:
-            return
-        self.attempt = carrier.attempt
-        if carrier.takes_cost:
-            self.meters = []
-        if carrier.time_left is not None:
-            self.deadline = clock.now() + carrier.time_left
+        self.deadline = self._until
+        if carrier is not None:
+            self.attempt = carrier.attempt
+            self.meters = [] if carrier.takes_cost else None
 
     def settle(self, cost: float | None = None, **costs: float) -> None:
         """Tell the rate limits what this attempt really cost, once it has ended; see ``Call``."""

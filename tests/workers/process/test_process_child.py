@@ -43,10 +43,10 @@ class Line(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Take what the resident answers."""
-        for frame in self._reader.feed(bytes(data)):
-            assert frame.kind == ANSWER
-            assert frame.number not in self.answers
-            self.answers[frame.number] = pickle.loads(frame.body)
+        for kind, number, body in self._reader.feed(bytes(data)):
+            assert kind == ANSWER
+            assert number not in self.answers
+            self.answers[number] = pickle.loads(body)
 
     def close(self) -> None:
         """Be closed by the resident."""

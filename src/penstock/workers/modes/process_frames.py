@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from struct import Struct
-from typing import NamedTuple
 
 __all__ = ["ANSWER", "CALL", "CANCEL", "PING", "STOP", "TARGET", "Frame", "FrameReader", "Sender"]
 
@@ -18,12 +17,8 @@ _HEADER = Struct("<BQQ")
 _LARGE = 65536
 
 
-class Frame(NamedTuple):
-    """One frame that has arrived."""
-
-    kind: int
-    number: int
-    body: memoryview
+Frame = tuple[int, int, memoryview]
+"""One frame that has arrived: its kind, number and body."""
 
 
 class FrameReader:
@@ -57,7 +52,7 @@ class FrameReader:
                 self._missing = header + size
                 break
             begin += header
-            frames.append(Frame(kind, number, view[begin : begin + size]))
+            frames.append((kind, number, view[begin : begin + size]))
             begin += size
         if begin < end:
             self._rest = bytearray(view[begin:])

@@ -11,7 +11,7 @@ from penstock.errors import WorkerDiedError
 from penstock.workers.host import Answer
 from penstock.workers.modes.process_board import Board
 from penstock.workers.modes.process_child import UP
-from penstock.workers.modes.process_frames import CANCEL, Frame, FrameReader, Sender
+from penstock.workers.modes.process_frames import CANCEL, FrameReader, Sender
 from penstock.workers.modes.process_start import WorkerProcess, ending
 
 __all__ = ["Link", "NotBegunError"]
@@ -113,10 +113,10 @@ class Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Hand answers to whoever waits for them."""
         calls = self.calls
-        for frame in self._reader.feed(data):
-            future = calls.pop(frame.number, None)
+        for _, number, body in self._reader.feed(data):
+            future = calls.pop(number, None)
             if future is not None and not future.done():
-                future.set_result(self._answer_in(frame))
+                future.set_result(self._answer_in(body))
 
     def pause_writing(self) -> None:
         """Hold up who wants to send."""
@@ -139,9 +139,9 @@ class Link(asyncio.Protocol):
         elif self.reason is None:
             self._loop.call_later(_GOING, self._process.kill)
 
-    def _answer_in(self, frame: Frame) -> Any:
+    def _answer_in(self, body: memoryview) -> Any:
         try:
-            return pickle.loads(frame.body)  # noqa: S301 - from a process that we have started
+            return pickle.loads(body)  # noqa: S301 - from a process that we have started
         except Exception as failure:  # noqa: BLE001 - a class of the user's may raise anything
             error = TypeError(f"{self._name}: the result cannot be unpickled here: {failure!r}")
             error.__cause__ = failure
