@@ -27,10 +27,11 @@ class Pace:
         fixed: What the user has asked for; None to begin with one and adapt.
     """
 
-    __slots__ = ("_fixed", "size")
+    __slots__ = ("_ended_at", "_fixed", "size")
 
     def __init__(self, fixed: int | None) -> None:
         self._fixed = fixed
+        self._ended_at = 0.0
         self.size = fixed or 1
 
     @property
@@ -38,8 +39,10 @@ class Pace:
         """The most items of one call."""
         return self._fixed or _MOST
 
-    def took(self, items: int, seconds: float) -> None:
-        """Note how long a call of so many items was under way."""
+    def took(self, items: int, began: float, now: float) -> None:
+        """Note that a call of so many items, handed in at ``began``, has ended."""
+        # It stood in line behind the one that has ended before it.
+        seconds, self._ended_at = now - max(began, self._ended_at), now
         if self._fixed is None and items >= self.size:
             if seconds < _SHORT:
                 self.size = min(_MOST, items * 2)

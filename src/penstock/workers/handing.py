@@ -102,7 +102,7 @@ class Handing(Controls, Telling):
         chunk = _checked("chunk", chunk)
         pace = None
         if chunk is not None or (
-            hasattr(run.crew.mode, "call_many")
+            getattr(run.crew.mode, "is_far", False)
             and options.policy is None
             and not isinstance(items, AsyncIterable)
         ):
@@ -112,17 +112,18 @@ class Handing(Controls, Telling):
             shape = target.function or getattr(self._makes.kind, target.name or "", None)
             seals = options.mode in ("process", "ray")
             job_target = chunk_target(target, shape, seals=seals)
+        # As many again as are served, so that no worker waits for the next.
+        calls = 2 * options.most * options.per_worker
         window = _checked("concurrency", concurrency)
         if window is None:
-            # As many again as are served, so that no worker waits for the next.
-            window = 2 * options.most * options.per_worker * (1 if pace is None else pace.most)
+            window = calls * (1 if pace is None else pace.most)
 
         async def submit(item: Any) -> Job[Any]:
             job = self._job(run, job_target, ((item,), {}))
             await run.dispatcher.submit(job)
             return job
 
-        how = MapOptions(window, ordered, return_exceptions, progress)
+        how = MapOptions(window, calls, ordered, return_exceptions, progress)
         return results_of(submit, items, how, pace)
 
     async def _everywhere(

@@ -23,12 +23,14 @@ class MapOptions(NamedTuple):
 
     Attributes:
         window: Most items that are under way or wait to be read.
+        calls: Most calls that are under way, where several items go into one.
         ordered: Results in the order of the items, or as they come.
         return_exceptions: Whether an error takes its item's place.
         progress: As for ``policy.gather``.
     """
 
     window: int
+    calls: int
     ordered: bool
     return_exceptions: bool
     progress: Progress
@@ -73,6 +75,9 @@ class _Window:
         self._ordered = options.ordered
         self._pace = pace
         self._places = asyncio.Semaphore(options.window)
+        self._most_in_chunk = max(1, options.window // 2)
+        # So that chunks grow before all places are taken by small ones.
+        self._calls = asyncio.Semaphore(options.calls)
         # Handed in and not read yet, with the items that they have.
         self._jobs: dict[Job[Any], list[Any]] = {}
         # To be read next; None when the last item has been handed in.
@@ -133,6 +138,7 @@ class _Window:
                 outcomes += more
                 rest = rest[len(more) :]
         elif rest:
+            await self._calls.acquire()
             await self._hand_in(rest)
         self._ready = outcomes[::-1]
 
@@ -146,13 +152,19 @@ class _Window:
         chunk: list[Any] = []
         await self._places.acquire()
         async for item in source:
+            if self._pace is not None and not chunk:
+                await self._calls.acquire()
             chunk.append(item)
-            if self._pace is None or len(chunk) >= self._pace.size or self._places.locked():
+            if len(chunk) >= self._chunk_size():
                 await self._hand_in(chunk)
                 chunk = []
             await self._places.acquire()
         if chunk:
             await self._hand_in(chunk)
+
+    def _chunk_size(self) -> int:
+        # Never all places: else each result that is read would make room for a chunk of one.
+        return 1 if self._pace is None else min(self._pace.size, self._most_in_chunk)
 
     async def _hand_in(self, items: list[Any]) -> None:
         job = await self._submit(items if self._pace is not None else items[0])
@@ -160,11 +172,15 @@ class _Window:
         if self._pace is not None:
             began = clock.now()
             pace = self._pace
-            job.add_done_callback(lambda _: pace.took(len(items), clock.now() - began))
+            job.add_done_callback(lambda _: self._ended(pace, len(items), began))
         if self._ordered:
             self._queue.put_nowait(job)
         else:
             job.add_done_callback(self._queue.put_nowait)
+
+    def _ended(self, pace: Pace, items: int, began: float) -> None:
+        pace.took(items, began, clock.now())
+        self._calls.release()
 
 
 async def _outcome(job: Job[Any]) -> tuple[bool, Any]:

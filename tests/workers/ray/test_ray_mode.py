@@ -338,32 +338,19 @@ async def test_stopping_leaves_no_actor_behind(staff: Any, gone: Callable[[int],
         gone(pid)
 
 
-async def test_many_calls_go_in_one(staff: Any, engines: Any) -> None:
-    """``call_many`` gives an answer to each, in order; one that fails fails alone."""
-    engine = await engines(staff.Clerk)
-    add, note = target_of("add", staff.Clerk), target_of("fail", staff.Clerk)
+async def test_map_sends_many_calls_in_one(staff: Any) -> None:
+    """Each result is its item's; one that fails fails alone; a chunk grows as it pays."""
+    async with WorkerPool(staff.Clerk, **_OPTIONS) as pool:
+        numbers = [result async for result in pool.map("add", range(2000))]
+        failed = [
+            result
+            async for result in pool.map("fail", ["one", "two"], chunk=2, return_exceptions=True)
+        ]
+        calls = pool.stats().workers[0].done
 
-    answers = await _called(engine.call_many, add, [(n,) for n in range(50)])
-    failed = await _called(engine.call_many, note, [("one",), ("two",)])
-
-    assert [(answer.ok, answer.value) for answer in answers] == [(True, n + 1) for n in range(50)]
-    assert [answer.ok for answer in failed] == [False, False]
-    assert [str(answer.value.opened()) for answer in failed] == ["one", "two"]
-
-
-async def test_many_calls_in_one_are_cancelled_as_one(staff: Any, engines: Any) -> None:
-    """What has not begun does not, and what is under way cleans up."""
-    engine = await engines(staff.Clerk)
-    clean_up, told = target_of("clean_up", staff.Clerk), target_of("told", staff.Clerk)
-    batch = [(60.0,)] * 3
-
-    task = asyncio.create_task(_called(engine.call_many, clean_up, batch))
-    await asyncio.sleep(0.2)
-    task.cancel()
-    await asyncio.wait([task])
-
-    assert task.cancelled()
-    assert (await _called(engine.call, told, (), {}))[3] == ["cleaned"]
+    assert numbers == [*range(1, 2001)]
+    assert [str(failure) for failure in failed] == ["one", "two"]
+    assert calls < 500
 
 
 async def test_calls_of_a_killed_engine_fail_at_once(staff: Any, engines: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 from typing import Any
@@ -69,6 +69,9 @@ class RayEngine:
         # By target: what stands for it on the way.
         self._sent: dict[Target, str | bytes] = {}
 
+    # A call costs a millisecond: where many are of a kind, ``map`` sends them together.
+    is_far = True
+
     check = staticmethod(check_sendable)
     check_options = staticmethod(check_actor_options)
 
@@ -108,20 +111,6 @@ class RayEngine:
             check_arguments(target.operation_name, args, kwargs)
             raise
         return self._open(await self._outcome(call, number, ref, target), call)
-
-    async def call_many(self, target: Target, batch: Sequence[tuple[Any, ...]]) -> list[Answer]:
-        """Call a method for each of several tuples of arguments, in one call of the actor.
-
-        One after the other, and the first that ends the worker ends all.
-
-        Returns:
-            As many answers, in the same order; what their methods told their calls is in them.
-        """
-        call, number = current_call(), next(self._calls)
-        work, carrier = self._work(target), _carried(call)
-        ref = self._actor.run_many.remote(number, work, carrier, [*batch])
-        results = await self._outcome(call, number, ref, target)
-        return [_answer(result) for result in results]
 
     async def healthy(self) -> bool:
         """Ask the worker's ``healthy``; True where it has none, or the worker is busy.
@@ -220,7 +209,3 @@ def _carried(call: Call) -> list[Any] | None:
     carrier = carrier_of(call)
     # Ray sends a list of simple values for a tenth of what an object costs.
     return None if carrier is None else [*carrier]
-
-
-def _answer(result: Any) -> Answer:
-    return result if type(result) is Answer else Answer(True, result, ())  # noqa: FBT003 - the value

@@ -92,15 +92,6 @@ class RayPlace:
         finally:
             self._cancelled.pop(call, None)
 
-    async def run_many(
-        self, call: int, work: str | bytes, carrier: Sequence[Any] | None, batch: list[Any], /
-    ) -> list[Any]:
-        """Call a method for each of several tuples of arguments, one after the other."""
-        try:
-            return [_light(await self._run(call, work, carrier, args, {})) for args in batch]
-        finally:
-            self._cancelled.pop(call, None)
-
     @_beside
     async def cancel(self, call: int) -> str:
         """Cancel a call; return what becomes of it."""
