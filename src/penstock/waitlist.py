@@ -113,6 +113,12 @@ class WaitList:
             self._live -= 1
         return waiter
 
+    def grant_head(self, head: Waiter) -> None:
+        """Grant whom ``head`` has just returned."""
+        self._lanes[head.priority].popleft()
+        head.state = WaiterState.GRANTED
+        self._live -= 1
+
     def abandon(self, waiter: Waiter) -> bool:
         """Take a waiter out; False when it had been granted and so holds something."""
         if waiter.state is not WaiterState.PARKED:

@@ -117,6 +117,8 @@ def test_an_interrupt_ends_the_program_and_no_job_is_left_waiting():
     jobs: list[Job[Any]] = []
 
     async def main() -> None:
+        # That nobody asks for the interrupt of the task is told there.
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
         async with WorkerPool(Clerk, size=1) as pool:
             jobs.append(await pool.submit("interrupt"))
             jobs.append(await pool.submit("work", 1))

@@ -156,7 +156,9 @@ class Dispatcher(Line):
                 self.pump()
                 raise
             else:
-                self.count_out(job)
+                self.active.discard(job)
+                if not job.served:
+                    self.starting -= 1
                 self.done += 1
                 job.let_go()
                 if not job.done():
@@ -171,7 +173,7 @@ class Dispatcher(Line):
             if not (left and self._may_go_on(task, context, following)):
                 self.pump()
                 return
-            self.line.grant()
+            self.line.grant_head(head)
             job = following
             job.task = task
             self._begin(job)

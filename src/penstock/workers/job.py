@@ -7,6 +7,8 @@ import enum
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from penstock.errors import PoolStoppedError
+
 if TYPE_CHECKING:
     from penstock.waitlist import Waiter
     from penstock.workers.dispatcher import Dispatcher
@@ -136,6 +138,9 @@ class Job(asyncio.Future[R]):
             super().cancel(*failure.args)
         else:
             self.set_exception(failure)
+            if isinstance(failure, PoolStoppedError):
+                # The pool has told of all of them in one line; asyncio need not, of each.
+                self.exception()
 
     def let_go(self) -> None:
         """Drop what the work needed; whoever keeps the job keeps its result alone."""

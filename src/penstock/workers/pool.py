@@ -203,7 +203,7 @@ class WorkerPool(Handing, Generic[W]):
             PoolStoppedError: The pool takes no more jobs.
             TypeError: ``work`` is nothing that can be called on a worker.
         """
-        run = self._running()
+        run = self._run or self._running()
         job = self._job(run, self._target(work), (args, kwargs), priority, key, policy)
         desk = run.dispatcher
         if desk.has_room():
