@@ -48,6 +48,20 @@ def test_the_head_stays_until_it_is_granted() -> None:
     assert len(line) == 2
 
 
+def test_a_head_that_was_looked_at_can_be_granted() -> None:
+    """Without looking for it again; whoever is behind it comes next."""
+    line = WaitList()
+    first, second = line.park(), line.park()
+
+    head = line.head()
+    assert head is first
+    line.grant_head(head)
+
+    assert first.state is WaiterState.GRANTED
+    assert len(line) == 1
+    assert line.grant() is second
+
+
 def test_an_abandoned_waiter_is_passed_over() -> None:
     """Whoever left is not served."""
     line = WaitList()
