@@ -28,6 +28,7 @@ from bench import (
     two_failures,
     workers_asyncio,
     workers_process,
+    workers_ray,
     workers_thread,
 )
 from bench.harness import EFFORTS, Effort
@@ -60,6 +61,7 @@ BENCHMARKS: dict[str, Callable[[Effort, str], Section]] = {
     "workers-asyncio": workers_asyncio.run,
     "workers-thread": workers_thread.run,
     "workers-process": workers_process.run,
+    "workers-ray": workers_ray.run,
 }
 
 
