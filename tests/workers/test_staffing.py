@@ -311,6 +311,17 @@ async def test_busy_extra_workers_stay_until_they_are_idle() -> None:
         assert Clerk.alive == 1
 
 
+async def test_workers_of_the_first_places_stay_though_others_were_busy_longer() -> None:
+    """Who is always there is always the same: places stand for something."""
+    async with WorkerPool(Clerk, size=1, max_size=2, idle_timeout=10) as pool:
+        short, long = [await pool.submit("work", seconds) for seconds in (1, 30)]
+        assert await short == 0
+        assert await long == 1
+        await asyncio.sleep(25)
+
+        assert places(pool) == [0]
+
+
 async def test_extra_workers_come_again_after_they_have_left() -> None:
     """The next rush finds places free."""
     async with WorkerPool(Clerk, size=1, max_size=3, idle_timeout=5) as pool:

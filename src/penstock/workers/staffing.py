@@ -182,26 +182,26 @@ class Staffing:
 
     def _look_for_idle(self) -> None:
         self._idle_timer = None
-        now, limit = clock.now(), self._options.idle_timeout
-        staying = sorted(self._staying(), key=lambda slot: -slot.index)
-        surplus = len(staying) - self.size
-        nap = limit
-        for slot in staying:
-            if surplus <= 0:
-                return
-            if slot.state is SlotState.PARKED:
+        staying = sorted(self._staying(), key=lambda slot: slot.index)
+        naps: list[float] = []
+        # Those of the first places are always there, however long they are idle.
+        for slot in reversed(staying[self.size :]):
+            nap = self._time_left(slot)
+            if nap > 0:
+                naps.append(nap)
+            else:
                 self._dismiss(slot, "idle")
-                surplus -= 1
-            elif slot.state is SlotState.UP and not slot.in_flight:
-                left = slot.idle_since + limit - now
-                if left <= 0:
-                    self._dismiss(slot, "idle")
-                    surplus -= 1
-                else:
-                    nap = min(nap, left)
-        if surplus > 0:
+        if naps:
             loop = asyncio.get_running_loop()
-            self._idle_timer = loop.call_later(nap, self._look_for_idle)
+            self._idle_timer = loop.call_later(min(naps), self._look_for_idle)
+
+    def _time_left(self, slot: Slot) -> float:
+        if slot.state is SlotState.PARKED:
+            return 0.0
+        limit = self._options.idle_timeout
+        if slot.state is not SlotState.UP or slot.in_flight:
+            return limit
+        return slot.idle_since + limit - clock.now()
 
     def _resource(self, index: int) -> Resource[Slot]:
         options = self._options
