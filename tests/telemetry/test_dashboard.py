@@ -86,6 +86,7 @@ def test_the_values_that_a_query_looks_for_are_words_of_penstock(expr: str):
         "penstock_circuit_state": {"closed", "open", "half_open", "isolated"},
         "penstock_resource_state": {"ready", "full", "cooling", "disabled"},
         "penstock_stage": {"backoff"},
+        "penstock_worker_state": {"parked"},
     }
 
     for label, value in re.findall(r'(\w+)\s*[=!]~?\s*"([^"]*)"', expr):
