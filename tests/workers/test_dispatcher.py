@@ -56,6 +56,10 @@ class Clerk:
             await asyncio.sleep(1)
         return "swallowed"
 
+    async def cancels_seen(self) -> int:
+        task = asyncio.current_task()
+        return -1 if task is None else task.cancelling()
+
 
 def pool_of(size: int = 1, **options: Any) -> WorkerPool[Clerk]:
     """Return a pool of clerks."""
@@ -255,6 +259,44 @@ def test_a_call_made_before_and_awaited_after_the_stop_is_refused():
     run(main())
 
 
+def test_a_pool_that_stops_takes_no_call_though_a_worker_is_ready():
+    """It only finishes what it has."""
+
+    async def main() -> None:
+        async with pool_of(2) as pool:
+            job = await pool.submit("work", 1, 10)
+            await asyncio.sleep(0.1)
+            stopping = asyncio.create_task(pool.stop())
+            call = pool.workers.work(2)
+            await asyncio.sleep(0.1)
+            with pytest.raises(PoolStoppedError):
+                await call
+            assert await job == 1
+            await stopping
+
+    run(main())
+
+
+def test_a_producer_that_is_let_in_and_refused_gives_its_place_to_the_next():
+    """As one that is cancelled does."""
+
+    async def main() -> None:
+        async with pool_of(queue=1) as other, pool_of(queue=1) as pool:
+            foreign = Job(other._target("work"), (), None, None, None, 0, other._run.dispatcher)
+            foreign.get_loop = lambda: None  # type: ignore[method-assign]
+            await pool.submit("work", 1)
+            await asyncio.sleep(0.1)
+            await pool.submit("work", 2)
+            refused = asyncio.create_task(pool.submit("work", foreign))
+            following = asyncio.create_task(pool.submit("work", 3))
+            outcomes = await asyncio.gather(refused, following, return_exceptions=True)
+
+            assert isinstance(outcomes[0], PolicyError)
+            assert await outcomes[1] == 3
+
+    run(main())
+
+
 def test_a_kill_ends_every_job_wherever_it_stands():
     """In line, on its way, running, called directly, waiting for another: all are told."""
 
@@ -381,12 +423,12 @@ def test_a_swallowed_cancel_leaves_a_result_and_troubles_nobody_else():
     async def main() -> None:
         async with pool_of() as pool:
             job = await pool.submit("swallows")
-            behind = await pool.submit("work", 2)
+            behind = await pool.submit("cancels_seen")
             await asyncio.sleep(0.1)
             job.cancel()
 
             assert await job == "swallowed"
-            assert await behind == 2
+            assert await behind == 0
             check_books(pool)
 
     run(main())

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from typing import Any
 
 import pytest
 
-from penstock import ConfigError, CooldownResource
+from penstock import ConfigError, CooldownResource, WorkerDiedError
 from penstock.testing import run
 from penstock.workers import WorkerPool
+from penstock.workers.chunks import Pace, chunk_target, outcomes_of
+from penstock.workers.envelope import Envelope
+from penstock.workers.target import Target
 
 pytestmark = pytest.mark.virtual_time
 
@@ -293,3 +297,83 @@ def test_sync_methods_are_mapped_in_chunks():
             return await all_of(pool.map(Clerk.sync_double, range(50), chunk=7))
 
     assert asyncio.run(main()) == [number * 2 for number in range(50)]
+
+
+def test_sync_items_of_a_chunk_fail_alone_and_a_signal_begins_the_next_chunk():
+    """In the thread, as on the loop."""
+
+    class Sync:
+        def work(self, item: int) -> int:
+            if item == 1:
+                raise ValueError(item)
+            if item == 3:
+                raise CooldownResource(0)
+            return item
+
+    async def main() -> list[Any]:
+        async with WorkerPool(Sync, size=1) as pool:
+            return await all_of(pool.map("work", range(6), chunk=6, return_exceptions=True))
+
+    results = asyncio.run(main())
+
+    assert [result for result in results if isinstance(result, int)] == [0, 2, 4, 5]
+    assert isinstance(results[1], ValueError)
+    assert isinstance(results[3], CooldownResource)
+
+
+def test_failures_that_have_to_travel_are_sealed():
+    """And opened where they are read."""
+
+    class Failing:
+        def work(self, item: int) -> int:
+            raise ValueError(item)
+
+    target = chunk_target(Target("work", None, Failing.work), Failing.work, seals=True)
+    again: Target = pickle.loads(pickle.dumps(target))
+
+    answer = again.of(Failing())([1])
+    ((ok, failure),) = outcomes_of(answer)
+
+    assert isinstance(answer[0][1], Envelope)
+    assert not ok
+    assert isinstance(failure, ValueError)
+
+
+def test_chunks_grow_while_calls_are_short_and_shrink_when_they_are_long():
+    """Up to a hundred items; a number that the user gave stays."""
+    pace, fixed = Pace(None), Pace(7)
+
+    sizes = []
+    for now, seconds in enumerate((0.001, 0.001, 0.05, 0.2), 1):
+        pace.took(pace.size, now - seconds, now)
+        sizes.append(pace.size)
+        fixed.took(7, now - seconds, now)
+    for now in range(10, 30):
+        pace.took(pace.size, now - 0.001, now)
+
+    assert sizes == [2, 4, 4, 2]
+    assert pace.size == pace.most == 100
+    assert fixed.size == fixed.most == 7
+
+
+def test_a_worker_that_dies_fails_every_item_of_its_chunk():
+    """Nobody knows how far it had come, so none is run again."""
+
+    class Mortal:
+        calls = 0
+
+        async def work(self, item: int) -> int:
+            Mortal.calls += 1
+            if item == 2:
+                raise SystemExit
+            return item
+
+    async def main() -> list[Any]:
+        async with WorkerPool(Mortal, size=1, restart_delay=0) as pool:
+            return await all_of(pool.map("work", range(8), chunk=4, return_exceptions=True))
+
+    results = run(main())
+
+    assert all(isinstance(result, WorkerDiedError) for result in results[:4])
+    assert results[4:] == [4, 5, 6, 7]
+    assert Mortal.calls == 7
