@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import runpy
 import subprocess
@@ -214,6 +215,27 @@ def test_gpu_workers(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[5].count("cuda:") == 3
     assert sum("unhealthy" in line for line in lines) == 1
     assert sum("(idle)" in line for line in lines) == 2
+
+
+@pytest.mark.integration
+@pytest.mark.ray
+@pytest.mark.parametrize("where", ["process", "ray"])
+def test_ray_cluster(where: str) -> None:
+    """The same program runs on one machine and on Ray, and survives a crash on both."""
+    if where == "ray":
+        pytest.importorskip("ray", reason="Ray is not installed: pip install 'penstock[ray]'")
+
+    finished = subprocess.run(
+        [sys.executable, str(RECIPES / "16_ray_cluster.py"), where],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
+    )
+
+    assert finished.returncode == 0, finished.stderr
+    assert "2000 documents, score 6000" in finished.stdout
+    assert "20 more around a crash, none in this process" in finished.stdout
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("[0-9]*.py")), ids=lambda path: path.stem)
