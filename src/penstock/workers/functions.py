@@ -57,7 +57,7 @@ class FunctionPool(Handing, Generic[P, R]):
         TypeError: It is no function, makes an async iterator, or cannot be sent where it has to be.
     """
 
-    def __init__(self, function: Callable[P, Any], options: Mapping[str, Any]) -> None:
+    def __init__(self, function: Any, options: Mapping[str, Any]) -> None:
         if not callable(function) or isinstance(function, type):
             raise TypeError(f"a pool of a function takes a function; got {function!r}")
         if is_async_generator_function(function):
