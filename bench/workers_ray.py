@@ -31,7 +31,7 @@ _ABOUT = (
 )
 
 # A call is a millisecond.
-_SINGLE_SHARE = 20
+_SINGLE_SHARE = 60
 
 Measured = dict[str, list[float]]
 
@@ -86,7 +86,8 @@ def _ray() -> Any:
 
 async def _measure(ray: Any, effort: Effort) -> tuple[Measured, Measured]:
     actor = ray.remote(Echo).remote()
-    rounds = max(2, effort.rounds // 2)
+    # Short rounds, so that both meet the same mood of the machine.
+    rounds = 3 * effort.rounds
     singles, calls = max(5, effort.calls // _SINGLE_SHARE), max(50, effort.calls)
     async with WorkerPool(Echo, size=1, mode="ray", queue=None) as pool:
         single = await _rounds(
@@ -103,7 +104,7 @@ async def _measure(ray: Any, effort: Effort) -> tuple[Measured, Measured]:
                 _MAP: lambda n: _mapped(pool, n),
                 **_concurry(),
             },
-            max(2, rounds // 2),
+            max(2, effort.rounds // 3),
             calls,
         )
     return single, many
