@@ -8,10 +8,9 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -567,12 +566,25 @@ if __name__ == "__main__":
 """
 
 
-def script(make: str, then: str, text: str = "") -> subprocess.Popen[str]:
-    """Start a program of its own with a pool."""
-    here = str(Path(__file__).parent)
-    path = Path(tempfile.mkdtemp()) / "program.py"
-    path.write_text(SCRIPT.format(here=here, make=make, then=then, text=text))
-    return subprocess.Popen([sys.executable, str(path)], stdout=subprocess.PIPE, text=True)
+Script = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Iterator[Script]:
+    """Return what starts a program of its own with a pool."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(make: str, then: str, text: str = "") -> subprocess.Popen[str]:
+        path, here = tmp_path / "program.py", str(Path(__file__).parent)
+        path.write_text(SCRIPT.format(here=here, make=make, then=then, text=text))
+        command = [sys.executable, str(path)]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        return started[0]
+
+    yield start
+    for program in started:
+        program.kill()
+        program.communicate()
 
 
 async def pid_said(program: subprocess.Popen[str]) -> int:
@@ -581,7 +593,9 @@ async def pid_said(program: subprocess.Popen[str]) -> int:
     return int(await asyncio.to_thread(program.stdout.readline))
 
 
-async def test_a_restart_does_not_run_the_programs_main_module_again(tmp_path: Path) -> None:
+async def test_a_restart_does_not_run_the_programs_main_module_again(
+    tmp_path: Path, script: Script
+) -> None:
     """The fork server has, once; without, a restart took as long as the program's imports."""
     log = tmp_path / "log"
     text = (
@@ -620,7 +634,9 @@ async def test_a_program_without_a_guard_is_told_what_it_lacks(tmp_path: Path) -
     assert b"if __name__ == '__main__':" in output.splitlines()[-1]
 
 
-async def test_a_process_whose_pool_is_gone_stops_its_worker_and_ends(tmp_path: Path) -> None:
+async def test_a_process_whose_pool_is_gone_stops_its_worker_and_ends(
+    tmp_path: Path, script: Script
+) -> None:
     """The parent was killed and could do nothing any more."""
     program = script(f"Stopped, {str(tmp_path / 'log')!r}", "time.sleep(60)")
     pid = await pid_said(program)
@@ -629,10 +645,9 @@ async def test_a_process_whose_pool_is_gone_stops_its_worker_and_ends(tmp_path: 
     await until(lambda: not is_alive(pid))
 
     assert (tmp_path / "log").read_text() == "stopped"
-    program.communicate()
 
 
-async def test_a_process_that_hangs_ends_though_its_pool_is_gone() -> None:
+async def test_a_process_that_hangs_ends_though_its_pool_is_gone(script: Script) -> None:
     """It reads nothing any more; a thread of it watches."""
     program = script("Clerk", "await asyncio.wait_for(pool.workers.note('x', 60), 60)")
     pid = await pid_said(program)
@@ -641,11 +656,11 @@ async def test_a_process_that_hangs_ends_though_its_pool_is_gone() -> None:
     program.kill()
     await until(lambda: not is_alive(pid))
 
-    program.communicate()
-
 
 @pytest.mark.parametrize("then", ["return", "await pool.workers.note('x', 0)", "sys.exit(0)"])
-async def test_a_program_that_never_stops_its_pool_ends_all_the_same(then: str) -> None:
+async def test_a_program_that_never_stops_its_pool_ends_all_the_same(
+    then: str, script: Script
+) -> None:
     """And its processes with it."""
     program = script("Clerk", then)
     pid = await pid_said(program)
@@ -653,10 +668,8 @@ async def test_a_program_that_never_stops_its_pool_ends_all_the_same(then: str) 
     await asyncio.to_thread(program.wait, 10)
     await until(lambda: not is_alive(pid))
 
-    program.communicate()
 
-
-async def test_ctrl_c_ends_a_program_and_its_processes() -> None:
+async def test_ctrl_c_ends_a_program_and_its_processes(script: Script) -> None:
     """It goes to the whole group, as at a terminal."""
     program = script("Clerk", "await asyncio.sleep(60)")
     pid = await pid_said(program)
@@ -665,5 +678,3 @@ async def test_ctrl_c_ends_a_program_and_its_processes() -> None:
     os.kill(pid, signal.SIGINT)
     await asyncio.to_thread(program.wait, 10)
     await until(lambda: not is_alive(pid))
-
-    program.communicate()
