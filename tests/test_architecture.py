@@ -92,6 +92,7 @@ MOST_LINES_OF_A_FUNCTION = 35
 
 # Each with its reason; an entry that is no longer needed has to go.
 LONGER_FILES = {
+    "workers/pool.py": "overloads and documentation of the public class",
     "call.py": "one class and what it is made of, nearly half of it documentation",
     "options.py": "one definition per kind of value, all of the same few lines",
     "policy.py": "overloads and documentation of the public class",

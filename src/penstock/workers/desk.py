@@ -79,14 +79,7 @@ class Desk(Dispatcher):
         Raises:
             PoolStoppedError: The pool takes no more calls.
         """
-        if (
-            self.line
-            or self.counts[_READY] <= self.starting
-            or self.is_paused
-            or self.closed is not None
-            or get_ident() != self.thread
-            or jobs_in(args, kwargs) is not None
-        ):
+        if self._has_to_stand_in_line(args, kwargs):
             job = self.job(way, target, args, kwargs)
             await self.submit(job)
             return await job
@@ -113,13 +106,26 @@ class Desk(Dispatcher):
         finally:
             # Its frames hold this one: together they would be a cycle.
             told = None
-            if self.line:
-                self.pump()
-            elif self.joining:
-                self.look_whether_idle()
+            self._look_on()
         again: Job[Any] = Job(target, args, kwargs, way, copy_context(), 0, self)
         self.put(again)
         return await again
+
+    def _has_to_stand_in_line(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        # Also who will be refused there.
+        return (
+            bool(self.line)
+            or self.counts[_READY] <= self.starting
+            or self.closed is not None
+            or get_ident() != self.thread
+            or jobs_in(args, kwargs) is not None
+        )
+
+    def _look_on(self) -> None:
+        if self.line:
+            self.pump()
+        elif self.joining:
+            self.look_whether_idle()
 
     def take(self, job: Job[Any]) -> None:
         """Put a job in line, where there is room; first it waits for the jobs it is called with."""

@@ -55,7 +55,7 @@ class Dispatcher(Line):
         wanted: Callable[[], None] | None,
     ) -> None:
         super().__init__(room)
-        self.starting = 0
+        self.starting: int = 0
         self.is_paused = False
         self.done: int = 0
         self.counts = lane.counts
@@ -156,16 +156,8 @@ class Dispatcher(Line):
                 self.pump()
                 raise
             else:
-                self.active.discard(job)
-                if not job.served:
-                    self.starting -= 1
-                self.done += 1
-                job.let_go()
-                if not job.done():
-                    job.set_result(result)
+                self._succeed(job, result)
                 del result
-                if self.joining:
-                    self.look_whether_idle()
             head = self.line.head()
             if head is None:
                 return
@@ -177,6 +169,17 @@ class Dispatcher(Line):
             job = following
             job.task = task
             self._begin(job)
+
+    def _succeed(self, job: Job[Any], result: Any) -> None:
+        self.active.discard(job)
+        if not job.served:
+            self.starting -= 1
+        self.done += 1
+        job.let_go()
+        if not job.done():
+            job.set_result(result)
+        if self.joining:
+            self.look_whether_idle()
 
     def _may_go_on(self, task: Any, context: Context, following: Job[Any]) -> bool:
         return self._may_start() and _are_same(context, following.context) and not task.cancelling()

@@ -99,19 +99,8 @@ class Handing(Controls, Telling):
         chunk: int | None,
     ) -> AsyncGenerator[Any, None]:
         run, options = self._running(), self.options
-        chunk = _checked("chunk", chunk)
-        pace = None
-        if chunk is not None or (
-            getattr(run.crew.mode, "is_far", False)
-            and options.policy is None
-            and not isinstance(items, AsyncIterable)
-        ):
-            pace = Pace(chunk)
-        job_target = target
-        if pace is not None:
-            shape = target.function or getattr(self._makes.kind, target.name or "", None)
-            seals = options.mode in ("process", "ray")
-            job_target = chunk_target(target, shape, seals=seals)
+        pace = _pace(run, items, _checked("chunk", chunk))
+        job_target = target if pace is None else self._in_chunks(target)
         # As many again as are served, so that no worker waits for the next.
         calls = 2 * options.most * options.per_worker
         window = _checked("concurrency", concurrency)
@@ -126,10 +115,23 @@ class Handing(Controls, Telling):
         how = MapOptions(window, calls, ordered, return_exceptions, progress)
         return results_of(submit, items, how, pace)
 
+    def _in_chunks(self, target: Target) -> Target:
+        shape = target.function or getattr(self._makes.kind, target.name or "", None)
+        return chunk_target(target, shape, seals=self.options.mode in ("process", "ray"))
+
     async def _everywhere(
         self, target: Target, given: tuple[tuple[Any, ...], dict[str, Any]], *, keep: bool
     ) -> list[Any]:
         return await broadcast(self._running(), target, given, keep=keep)
+
+
+def _pace(run: Run, items: Items[Any], chunk: int | None) -> Pace | None:
+    if chunk is None:
+        # What counts calls must see each; and a slow source must not hold results back.
+        is_far = getattr(run.crew.mode, "is_far", False)
+        if not is_far or run.options.policy is not None or isinstance(items, AsyncIterable):
+            return None
+    return Pace(chunk)
 
 
 def _checked(name: str, value: Any) -> int | None:
