@@ -397,6 +397,23 @@ async def test_a_rolling_restart_passes_by_who_has_left() -> None:
     assert len([line for line in log if line.startswith("start")]) == 4
 
 
+async def test_a_rolling_restart_passes_by_who_leaves_while_it_starts() -> None:
+    """Its turn had come, and it was called away: the pool goes on, and so does the restart."""
+
+    class Slow(Counter):
+        async def start(self, index: int) -> None:
+            await super().start(index)
+            await asyncio.sleep(1)
+
+    async with WorkerPool(Slow, [], size=2) as pool:
+        await asyncio.sleep(5)
+        restarting = asyncio.create_task(pool.restart())
+        await asyncio.sleep(1.5)
+        assert slot_of(pool, 1).state is not SlotState.UP
+        await pool.resize(1)
+        await restarting
+
+
 async def test_restart_is_told_when_the_pool_stops_meanwhile() -> None:
     """Whoever waits for a worker that will not come is told."""
     pool = WorkerPool(Counter, [], size=2)

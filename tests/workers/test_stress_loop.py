@@ -6,7 +6,6 @@ import asyncio
 import sys
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from random import Random
 from typing import Any
 
@@ -16,7 +15,6 @@ from penstock import (
     CooldownResource,
     Job,
     Policy,
-    PoolStoppedError,
     RestartWorker,
     WorkerDiedError,
     WorkerPool,
@@ -187,9 +185,7 @@ async def interfere(pool: WorkerPool[Turbine], random: Random) -> None:
         await asyncio.sleep(random.choice([0.0, 0.5, 2.0, 5.0]))
         done = random.choice(acts)()
         if done is not None:
-            # A worker that is started anew may be one that has to leave.
-            with suppress(PoolStoppedError):
-                await done
+            await done
 
 
 async def stress(seed: int, jobs: int) -> tuple[Plan, WorkerPool[Turbine]]:

@@ -173,9 +173,13 @@ class Controls:
             raise KeyError(f"pool '{self.options.name}' has no worker of that id")
         for each in ids:
             slot = run.slots.get(each)
-            # One may have left meanwhile.
-            if slot is not None:
-                await run.supervisor.renew(slot)
+            try:
+                if slot is not None:
+                    await run.supervisor.renew(slot)
+            except PoolStoppedError:
+                # One of all may leave meanwhile: there is nothing left to start anew.
+                if id is not None or run.stopped_for is not None:
+                    raise
 
     def _new_run(self) -> Run:
         old = self._run

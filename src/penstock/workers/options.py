@@ -119,7 +119,8 @@ class WorkerPoolOptions(Options):
         ray_address: The cluster to connect to where Ray is not connected; None starts one here.
         escalation: What to do about jobs that fail one after another; None for nothing.
         on_drop: Called with a ``Dropped`` for every job that is given up, and why; may be async.
-        observers: Callables that take every ``Event`` of the pool and of its jobs.
+        observers: Callables that take every ``Event`` of the pool, and of its jobs' calls where the
+            pool has no policy: a policy has observers of its own.
         telemetry: Whether jobs are traced and measured while an OpenTelemetry SDK is set.
     """
 
