@@ -101,6 +101,10 @@ class Clerk:
         """Return what cannot be sent."""
         return lambda: None
 
+    def bomb(self) -> Bomb:
+        """Return what cannot be unpickled."""
+        return Bomb()
+
     def size_of(self, data: bytes) -> int:
         """Return how long it is."""
         return len(data)

@@ -283,3 +283,15 @@ def test_what_one_call_sets_in_its_context_the_next_one_does_not_find() -> None:
         return [(await host.run(method("mark"), (), {})).value for _ in range(2)]
 
     assert hosted(main) == ["nothing", "nothing"]
+
+
+def test_what_a_call_does_not_have_it_does_not_have_there() -> None:
+    """Before and after the rest of it was filled in."""
+
+    def ask(_worker: object) -> list[bool]:
+        call = current_call()
+        return [hasattr(call, "nonsense"), call.attempt == 1, hasattr(call, "nonsense")]
+
+    answer = hosted(lambda host: host.run(target_of(ask, Model), (), {}))
+
+    assert answer.value == [False, True, False]

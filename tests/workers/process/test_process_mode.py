@@ -20,6 +20,7 @@ from process_staff import Bomb, Broken, Clerk, Exits, Failing, Hanging, Holder
 from penstock import Policy
 from penstock.errors import CallTimeoutError, RemoteError, WorkerDiedError
 from penstock.workers import WorkerPool
+from penstock.workers.modes.process_start import _live as LIVE  # noqa: N812 - for the test alone
 
 pytestmark = pytest.mark.integration
 
@@ -439,6 +440,38 @@ async def test_what_cannot_be_unpickled_there_fails_that_call_alone() -> None:
     assert again == pid
 
 
+async def test_a_result_that_cannot_be_unpickled_here_fails_that_call_alone() -> None:
+    """The error says that it was the result."""
+    async with pool_of() as pool:
+        with pytest.raises(TypeError, match=r"result cannot be unpickled here.*boom"):
+            await pool.workers.bomb()
+        result = await pool.workers.add(1)
+
+    assert result == 2
+
+
+async def test_a_process_that_comes_up_after_nobody_waits_for_it_is_ended() -> None:
+    """Its start timed out while the fork server was at work."""
+    with pytest.raises(TimeoutError):
+        await pool_of(max_restarts=1, start_timeout=0.0001).start()
+
+    await until(lambda: not [one for one in LIVE if is_alive(one.pid)])
+
+
+async def test_a_method_that_ignores_its_cancel_may_die_of_it(tmp_path: Path) -> None:
+    """Whoever cancelled it is told that it is cancelled, and no more."""
+    path = tmp_path / "log"
+    async with pool_of() as pool:
+        job = await pool.submit(Clerk.stubborn, str(path), 60)
+        await asyncio.sleep(0.1)
+        job.cancel()
+        await until(path.exists)
+
+        os.kill(next(iter(pids_of(pool))), signal.SIGKILL)
+        with pytest.raises(asyncio.CancelledError):
+            await job
+
+
 async def test_failures_travel_and_those_that_cannot_are_told() -> None:
     """With status and traceback."""
     async with pool_of() as pool:
@@ -584,7 +617,9 @@ def script(tmp_path: Path) -> Iterator[Script]:
     yield start
     for program in started:
         program.kill()
-        program.communicate()
+        program.wait()
+        assert program.stdout is not None
+        program.stdout.close()
 
 
 async def pid_said(program: subprocess.Popen[str]) -> int:
