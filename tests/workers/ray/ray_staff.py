@@ -83,6 +83,11 @@ class Clerk:
         current_call().settle(tokens=tokens)
         return tokens
 
+    def settle_and_fail(self, tokens: float) -> None:
+        """Tell the call what it has cost, and fail."""
+        current_call().settle(tokens=tokens)
+        raise LookupError("more")
+
     def fail(self, text: str) -> None:
         """Raise an error that travels."""
         raise LookupError(text)

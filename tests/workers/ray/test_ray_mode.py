@@ -311,6 +311,52 @@ async def test_a_method_settles_what_its_call_has_cost(staff: Any) -> None:
     assert policy.snapshot()["stages"][0]["available"] == [pytest.approx(80, abs=10)]
 
 
+async def test_a_cost_that_means_nothing_hides_no_failure(staff: Any) -> None:
+    """It is refused where the call is; what the method itself has failed with says more."""
+    policy = Policy("limits").with_rate({"tokens": "2000/min"}, cost={"tokens": 100})
+    async with WorkerPool(staff.Clerk, policy=policy, **_OPTIONS) as pool:
+        with pytest.raises(ConfigError, match="cost"):
+            await pool.workers.settle(-1.0)
+        with pytest.raises(LookupError, match="more"):
+            await pool.workers.settle_and_fail(-1.0)
+
+
+async def test_functions_that_come_with_one_job_do_not_pile_up(
+    staff: Any, engines: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only so many are kept."""
+    from penstock.workers.modes import on_ray  # noqa: PLC0415 - imports Ray
+
+    monkeypatch.setattr(on_ray, "_MOST_KEPT", 2)
+    engine = await engines(staff.Clerk)
+    targets = [target_of(lambda _, n=number: n, staff.Clerk) for number in range(5)]
+
+    results = [await _called(engine.call, target, (), {}) for target in targets]
+
+    assert results == [*range(5)]
+    assert len(engine._sent) <= 2
+
+
+async def test_an_engine_of_which_ray_is_gone_is_not_killed_again(
+    staff: Any, engines: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asking Ray to would connect to it anew."""
+    from penstock.workers.modes import on_ray  # noqa: PLC0415 - as above
+
+    engine = await engines(staff.Clerk)
+    killed: list[object] = []
+
+    class Gone:
+        is_initialized = staticmethod(lambda: False)
+        kill = staticmethod(killed.append)
+
+    monkeypatch.setattr(on_ray, "ray", Gone)
+    engine.kill()
+    monkeypatch.undo()
+
+    assert killed == []
+
+
 async def test_exits_in_a_method_end_its_worker_and_not_the_program(staff: Any) -> None:
     """``sys.exit`` is a WorkerDiedError for the caller, and a restart."""
     async with WorkerPool(staff.Clerk, **_OPTIONS) as pool:

@@ -169,6 +169,23 @@ async def test_a_blocked_worker_answers_from_beside() -> None:
 
 
 @pytest.mark.real_time
+async def test_a_worker_that_becomes_busy_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks does not wait for the end of a sync method that began in between."""
+    monkeypatch.setattr(ray_place, "_BETWEEN_LOOKS", 0.01)
+    place = RayPlace(0, "worker-0")
+
+    class Silent(Desk):
+        async def healthy(self) -> bool:
+            place._blocking = 1
+            await asyncio.sleep(3600)
+            return False
+
+    await place.start(Silent)
+
+    assert (await place.healthy()).value is True
+
+
+@pytest.mark.real_time
 async def test_an_idle_worker_is_asked_for_its_health() -> None:
     """What its own ``healthy`` says is the answer."""
     place = RayPlace(0, "worker-0")
