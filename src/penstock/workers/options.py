@@ -103,7 +103,8 @@ class WorkerPoolOptions(Options):
             with one worker.
         cooldown: How long a worker rests after ``CooldownResource`` or a rate limit, in steps.
         start_interval: Seconds between the starts of two workers, from 0.
-        start_timeout: Seconds that a worker's ``start`` may take.
+        start_timeout: Seconds that a worker's ``start`` may take; waiting for a machine of a Ray
+            cluster that has room does not count.
         stop_timeout: Seconds that a worker's ``stop`` may take; then it is killed.
         restart_every: Jobs after which a worker is started anew, from 1; None for never.
         restart_delay: Seconds before the first, second, ... restart in a row of a worker that died
@@ -116,7 +117,9 @@ class WorkerPoolOptions(Options):
             ``kill`` it and start another, or let it ``finish``. Threads always finish.
         start_method: How processes begin: ``forkserver`` or ``spawn``.
         ray_options: Options of the actors (``num_cpus``, ``resources``, ``runtime_env``, ...).
-        ray_address: The cluster to connect to where Ray is not connected; None starts one here.
+        ray_address: The cluster to connect to where the program is not connected; None takes what
+            ``RAY_ADDRESS`` names, else the one that this machine belongs to, else starts one here.
+            It is left again after the pool.
         escalation: What to do about jobs that fail one after another; None for nothing.
         on_drop: Called with a ``Dropped`` for every job that is given up, and why; may be async.
         observers: Callables that take every ``Event`` of the pool, and of its jobs' calls where the
