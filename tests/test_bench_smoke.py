@@ -34,6 +34,7 @@ NAMES = [
     "telemetry",
     "workers-thread",
     "workers-process",
+    "workers-ray",
 ]
 
 Bench = Callable[[str], Any]
