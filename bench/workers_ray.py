@@ -58,11 +58,15 @@ def run(effort: Effort, loop: str) -> Section:
         tables=[_table("one by one", single, _BARE), _table("many", many, _MAP)],
         goals=[
             Goal(
-                "Ray workers, one by one: share of bare actor calls (at most 1.2)",
+                "Ray workers, one by one: share of the peer, bare actor calls (at most 1.2)",
                 _ratio(single, _ONE, _BARE),
                 1.2,
             ),
-            Goal(f"Ray workers, map: share of {peer} (at most 0.1)", _ratio(many, _MAP, peer), 0.1),
+            Goal(
+                f"Ray workers, map: share of the peer, {peer} (at most 0.1)",
+                _ratio(many, _MAP, peer),
+                0.1,
+            ),
         ],
     )
 
