@@ -44,10 +44,13 @@ PUBLIC = [
     "ConfigError",
     "CooldownResource",
     "DisableResource",
+    "Escalation",
     "Event",
+    "FunctionPool",
     "Handler",
     "Health",
     "InvalidResultError",
+    "Job",
     "Lease",
     "NoResourceError",
     "Observer",
@@ -55,14 +58,23 @@ PUBLIC = [
     "PolicyError",
     "PolicyOrderWarning",
     "Pool",
+    "PoolStoppedError",
     "RateLimitedError",
     "RejectedError",
+    "RemoteError",
     "Resource",
+    "RestartWorker",
     "RotatingPolicy",
+    "SkipTask",
     "Stage",
+    "StopPool",
+    "TripBreaker",
     "TryAgain",
     "Verdict",
     "VerdictKind",
+    "Worker",
+    "WorkerDiedError",
+    "WorkerPool",
     "current_call",
     "current_lease",
     "current_resource",
@@ -94,6 +106,7 @@ MOST_LINES_OF_A_FUNCTION = 35
 LONGER_FILES = {
     "workers/pool.py": "overloads and documentation of the public class",
     "call.py": "one class and what it is made of, nearly half of it documentation",
+    "events.py": "one record per kind of event, most of it documentation",
     "options.py": "one definition per kind of value, all of the same few lines",
     "policy.py": "overloads and documentation of the public class",
     "stages/retry/backoff.py": "nine formulas, each with its source",
@@ -241,7 +254,9 @@ def test_time_is_read_through_the_clock_alone(path: Path):
 
     assert not re.search(r"^\s*from penstock\.clock import .*\bnow\b", text, re.MULTILINE)
     assert "asyncio.wait_for(" not in text
-    if _name(path).split("/")[0] not in {"clock.py", "demo", "testing"}:
+    # How long a method has blocked its process no other clock can tell.
+    real = {"clock.py", "demo", "testing", "workers/modes/process_child.py"}
+    if not real & {_name(path), _name(path).split("/")[0]}:
         assert not re.search(r"\btime\.(monotonic|perf_counter)\(", text)
 
 

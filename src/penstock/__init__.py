@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from penstock.pools.lease import Lease
     from penstock.pools.resource import Resource
     from penstock.rotating import RotatingPolicy
+    from penstock.workers.functions import FunctionPool
     from penstock.workers.job import Job
     from penstock.workers.options import Escalation
     from penstock.workers.pool import WorkerPool
@@ -47,6 +48,7 @@ __all__ = [
     "DisableResource",
     "Escalation",
     "Event",
+    "FunctionPool",
     "Handler",
     "Health",
     "InvalidResultError",
@@ -83,6 +85,7 @@ __all__ = [
 # A program that does not rotate does not pay for it at its start.
 _WHEN_ASKED_FOR = {
     "Escalation": "penstock.workers.options",
+    "FunctionPool": "penstock.workers.functions",
     "Job": "penstock.workers.job",
     "Lease": "penstock.pools.lease",
     "Pool": "penstock.pool",

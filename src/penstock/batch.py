@@ -21,7 +21,14 @@ from penstock.errors import ConfigError
 from penstock.progress import Progress, reporter
 from penstock.stage import StatefulStage, name_of
 
-__all__ = ["DEFAULT_CONCURRENCY", "Items", "batch_concurrency", "gather", "stream_results", "total_of"]
+__all__ = [
+    "DEFAULT_CONCURRENCY",
+    "Items",
+    "batch_concurrency",
+    "gather",
+    "stream_results",
+    "total_of",
+]
 
 A = TypeVar("A")
 R = TypeVar("R")

@@ -127,9 +127,11 @@ class Handing(Controls, Telling):
 
 def _pace(run: Run, items: Items[Any], chunk: int | None) -> Pace | None:
     if chunk is None:
-        # What counts calls must see each; and a slow source must not hold results back.
+        # What counts calls, or failures, must see each; a slow source must not hold results back.
+        options = run.options
+        counted = (options.policy, options.escalation, options.on_drop) != (None, None, None)
         is_far = getattr(run.crew.mode, "is_far", False)
-        if not is_far or run.options.policy is not None or isinstance(items, AsyncIterable):
+        if not is_far or counted or isinstance(items, AsyncIterable):
             return None
     return Pace(chunk)
 

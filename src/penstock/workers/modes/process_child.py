@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import pickle
 import signal
 import socket
-import threading
 import time
 from collections import deque
 from functools import partial
-from multiprocessing import connection, parent_process
 from typing import Any, cast
 
 from penstock.workers.host import Answer, Host
@@ -27,6 +24,7 @@ from penstock.workers.modes.process_frames import (
     FrameReader,
     Sender,
 )
+from penstock.workers.modes.process_parent import end_with_parent
 from penstock.workers.target import Target
 
 __all__ = ["UP", "Resident", "live"]
@@ -49,7 +47,7 @@ def live(sock: socket.socket, memory: Any, parcel: Any, stop_timeout: float) -> 
     """
     # Ctrl-C reaches every process at the terminal; what is to be done about it the pool decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _end_with_parent(stop_timeout)
+    end_with_parent(stop_timeout)
     asyncio.run(_live(sock, Board(memory.detach()), parcel, stop_timeout))
 
 
@@ -160,7 +158,7 @@ class Resident(asyncio.Protocol):
         elif kind == TARGET:
             self._targets[number] = self._target_of(body)
         elif kind == PING and self._host is not None:
-            self._begin_task(number, self._result_of(self._host.healthy()))
+            self._watch(number, self._loop.create_task(self._result_of(self._host.healthy())))
         elif kind == STOP and not self._told_to_stop.done():
             self._told_to_stop.set_result(number)
 
@@ -202,25 +200,22 @@ class Resident(asyncio.Protocol):
             # The next one may take its time.
             self._sender.send_now(ANSWER, number, _pickled(answer))
         else:
-            self._tasks[number] = answer
-            answer.add_done_callback(partial(self._ended, number))
+            self._watch(number, answer)
         return time.perf_counter() - began
 
     def _begin(self, body: memoryview) -> Answer | asyncio.Task[Answer]:
         try:
             target_number, args, kwargs, carrier = pickle.loads(body)  # noqa: S301 - as above
         except Exception as failure:  # noqa: BLE001 - a class of the user's may raise anything
-            error = TypeError(f"the arguments cannot be unpickled in the worker: {failure!r}")
-            error.__cause__ = failure
-            return Answer.failed(error)
+            return _refused("the arguments cannot be unpickled in the worker", failure)
         target = self._targets[target_number]
         if isinstance(target, Answer):
             return target
         answer: Answer | asyncio.Task[Answer] = self._host.begin(target, args, kwargs, carrier)
         return answer
 
-    def _begin_task(self, number: int, work: Any) -> None:
-        task = self._tasks[number] = self._loop.create_task(work)
+    def _watch(self, number: int, task: asyncio.Task[Answer]) -> None:
+        self._tasks[number] = task
         task.add_done_callback(partial(self._ended, number))
 
     def _ended(self, number: int, task: asyncio.Task[Answer]) -> None:
@@ -236,20 +231,11 @@ def _pickled(answer: Answer) -> bytes:
     try:
         return pickle.dumps((*answer,), pickle.HIGHEST_PROTOCOL)
     except Exception as failure:  # noqa: BLE001 - a class of the user's may raise anything
-        error = TypeError(f"the result cannot be pickled: {failure!r}")
-        error.__cause__ = failure
-        return pickle.dumps((*Answer.failed(error),), pickle.HIGHEST_PROTOCOL)
+        refused = _refused("the result cannot be pickled", failure)
+        return pickle.dumps((*refused,), pickle.HIGHEST_PROTOCOL)
 
 
-def _end_with_parent(grace: float) -> None:
-    # A method that hangs would keep the process for ever, for it reads nothing.
-    parent = parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        connection.wait([parent.sentinel])
-        time.sleep(grace)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="penstock parent watch", daemon=True).start()
+def _refused(why: str, failure: Exception) -> Answer:
+    error = TypeError(f"{why}: {failure!r}")
+    error.__cause__ = failure
+    return Answer.failed(error)
