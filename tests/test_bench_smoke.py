@@ -32,6 +32,7 @@ NAMES = [
     "five-stages-rotation",
     "keys",
     "telemetry",
+    "workers-asyncio",
     "workers-thread",
     "workers-process",
     "workers-ray",

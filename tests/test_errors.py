@@ -23,9 +23,16 @@ from penstock import (
     Policy,
     PolicyError,
     PolicyOrderWarning,
+    PoolStoppedError,
     RateLimitedError,
     RejectedError,
+    RemoteError,
+    RestartWorker,
+    SkipTask,
+    StopPool,
+    TripBreaker,
     TryAgain,
+    WorkerDiedError,
 )
 from penstock.testing import scripted, takes
 
@@ -75,6 +82,19 @@ TRAVELLERS = [
     DisableResource("revoked"),
     TryAgain(),
     TryAgain("not ready", after=2),
+    RestartWorker("out of memory"),
+    SkipTask("nothing to do"),
+    TripBreaker("the site is down"),
+    StopPool("no money"),
+    PoolStoppedError("it was stopped"),
+    WorkerDiedError("worker-0 was killed by SIGKILL"),
+    RemoteError(
+        "no",
+        type_name="sdk.BadError",
+        status_code=503,
+        headers={"retry-after": "2"},
+        traceback_text="Traceback ...",
+    ),
     PolicyOrderWarning("order"),
 ]
 

@@ -439,13 +439,15 @@ async def test_results_never_cross() -> None:
 
 async def test_idle_workers_cost_nothing() -> None:
     """A hundred workers that nobody calls use at most a thousandth of a core."""
+    # Other tests leave threads of their libraries behind, which are not idle.
+    others = min([await cpu_seconds_of_a_second() for _ in range(2)])
     async with pool_of(size=100) as pool:
         await asyncio.gather(*(pool.workers.triple(number) for number in range(300)))
         await asyncio.sleep(0.1)
         spent = [await cpu_seconds_of_a_second() for _ in range(3)]
 
     # The least: the collector may have its turn in any of them.
-    assert min(spent) <= 0.001
+    assert min(spent) - others <= 0.001
 
 
 @pytest.mark.parametrize("jobs", [2_000, pytest.param(20_000, marks=pytest.mark.slow)])

@@ -943,6 +943,8 @@ async def test_results_never_cross() -> None:
 
 async def test_idle_workers_cost_nothing() -> None:
     """A hundred workers that nobody calls use at most a thousandth of a core."""
+    # Other tests leave threads of their libraries behind, which are not idle.
+    others = min([await cpu_seconds_of_a_second() for _ in range(2)])
     async with pool_of(Machine, size=100) as pool:
         await until_all_are_up(pool)
         await asyncio.gather(*(pool.workers.double(number) for number in range(300)))
@@ -950,7 +952,7 @@ async def test_idle_workers_cost_nothing() -> None:
         spent = [await cpu_seconds_of_a_second() for _ in range(3)]
 
     # The least: the collector may have its turn in any of them.
-    assert min(spent) <= 0.001
+    assert min(spent) - others <= 0.001
 
 
 @pytest.mark.parametrize("jobs", [2_000, pytest.param(20_000, marks=pytest.mark.slow)])

@@ -16,7 +16,7 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import start_http_server
 
-from penstock import Policy, Pool, telemetry
+from penstock import Policy, Pool, SkipTask, WorkerPool, telemetry
 
 keys = Pool({"one": "sk-1", "two": "sk-2", "three": "sk-3"}, name="keys")
 search = (
@@ -50,6 +50,23 @@ async def ended(awaitable: Any) -> None:
         await awaitable
 
 
+class Turbine:
+    """A worker whose every fourth job is dropped."""
+
+    async def turn(self) -> None:
+        """Take 20 ms."""
+        await asyncio.sleep(0.02)
+        if next(numbers) % 4 == 0:
+            raise SkipTask
+
+
+async def hand_in(pool: WorkerPool[Turbine]) -> None:
+    """Hand in jobs without end: some always wait in line."""
+    while True:
+        jobs = [await pool.submit(Turbine.turn) for _ in range(8)]
+        await asyncio.gather(*jobs, return_exceptions=True)
+
+
 async def one_after_another() -> None:
     """Call without end: one of these always waits in line."""
     while True:
@@ -72,10 +89,12 @@ async def main() -> None:
     spent.disable("only", reason="its quota is used up")
     sys.stdout.write(f"{server.server_port}\n")
     sys.stdout.flush()
-    callers = [asyncio.create_task(one_after_another()) for _ in range(4)]
-    await asyncio.to_thread(sys.stdin.read)
-    for caller in callers:
-        caller.cancel()
+    async with WorkerPool(Turbine, size=2, name="turbines") as turbines:
+        callers = [asyncio.create_task(one_after_another()) for _ in range(4)]
+        callers.append(asyncio.create_task(hand_in(turbines)))
+        await asyncio.to_thread(sys.stdin.read)
+        for caller in callers:
+            caller.cancel()
     server.shutdown()
     server.server_close()
 
