@@ -915,6 +915,47 @@ async def test_health_is_asked_in_the_thread() -> None:
     assert await engine_with(Machine, []).healthy()
 
 
+@pytest.mark.parametrize("mode", ["thread", "asyncio"])
+async def test_a_worker_that_is_busy_is_not_ill(mode: str) -> None:
+    """It cannot answer while it runs a sync method, and is left alone."""
+    gate = threading.Event()
+
+    class Busy:
+        def work(self) -> bool:
+            return gate.wait(10)
+
+        def healthy(self) -> bool:
+            return True
+
+    pool = WorkerPool(Busy, size=1, mode=mode, health_interval=0.05, health_timeout=0.1)
+    async with pool:
+        job = await pool.submit("work")
+        await asyncio.sleep(0.4)
+        gate.set()
+
+        assert await job
+        assert pool.stats().restarts == 0
+
+
+async def test_a_worker_whose_health_check_hangs_is_ill() -> None:
+    """Nothing else runs in its thread."""
+    gate = threading.Event()
+    asked = []
+
+    class Stuck:
+        def healthy(self) -> bool:
+            asked.append(1)
+            return len(asked) > 1 or gate.wait(10)
+
+    limits = {"health_interval": 0.05, "health_timeout": 0.1, "stop_timeout": 0.1}
+    async with WorkerPool(Stuck, size=1, mode="thread", **limits) as pool:
+        by = time.monotonic() + 5
+        while not pool.stats().restarts:
+            assert time.monotonic() < by
+            await asyncio.sleep(0.02)
+        gate.set()
+
+
 async def test_an_engine_that_was_not_started_can_be_stopped() -> None:
     """Stopping and killing what never began does nothing."""
     engine = engine_with(Machine, [])

@@ -104,6 +104,27 @@ class WorkerThread:
             await self._cancel(work, call)
         return work.result if work.failure is None else work.fail()
 
+    async def ask_healthy(self, healthy: Callable[..., Any]) -> bool:
+        """Call a worker's ``healthy``; True while the thread is busy with a sync method.
+
+        What runs at the moment is no illness, and time limits are there for what runs too long.
+        """
+        asked = self._loop.create_task(self.run(None, healthy))
+        try:
+            while not asked.done():
+                if self._runs_another(healthy):
+                    return True
+                await asyncio.wait([asked], timeout=_PATIENCE)
+            return bool(asked.result())
+        finally:
+            asked.cancel()
+
+    def _runs_another(self, function: Callable[..., Any]) -> bool:
+        return any(
+            work.is_begun and work.task is None and work.function != function
+            for work in self._pending
+        )
+
     async def stop(self) -> None:
         """End the thread after what it runs, and wait until it has ended."""
         self._is_over = True

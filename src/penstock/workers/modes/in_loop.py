@@ -61,9 +61,13 @@ class LoopEngine:
         return method(*args, **kwargs)
 
     async def healthy(self) -> bool:
-        """Ask the worker's ``healthy``; True where it has none."""
+        """Ask the worker's ``healthy``; True where it has none, or would wait for a sync method."""
         healthy = optional(self._worker, "healthy")
-        return healthy is None or bool(await self._run(healthy))
+        if healthy is None:
+            return True
+        if self._thread is not None and not returns_awaitable(healthy):
+            return await self._thread.ask_healthy(healthy)
+        return bool(await self._run(healthy))
 
     async def stop(self) -> None:
         """Run the worker's ``stop`` and wait until its thread has ended, if it has one."""

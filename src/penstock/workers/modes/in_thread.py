@@ -56,11 +56,11 @@ class ThreadEngine:
         return thread.run(current_call(), target.of(self._worker), args, kwargs)
 
     async def healthy(self) -> bool:
-        """Ask the worker's ``healthy``; True where it has none."""
+        """Ask the worker's ``healthy``; True where it has none, or a sync method runs."""
         thread, healthy = self._thread, optional(self._worker, "healthy")
         if thread is None or healthy is None:
             return True
-        return bool(await thread.run(None, healthy))
+        return await thread.ask_healthy(healthy)
 
     async def stop(self) -> None:
         """Run the worker's ``stop`` and wait until the thread has ended."""
