@@ -1,8 +1,10 @@
-"""Which event loop a test runs on."""
+"""Which event loop a test runs on, and that no test leaves a process behind."""
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -23,3 +25,27 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Factories:
 
         return {"uvloop": uvloop.new_event_loop}
     return {"asyncio": asyncio.new_event_loop}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_process_is_left() -> Iterator[None]:
+    """Fail at the end of the run where a test has left a process behind."""
+    yield
+    by = time.monotonic() + 10
+    while left := _children():
+        assert time.monotonic() < by, f"left behind: {left}"
+        time.sleep(0.1)
+
+
+def _children() -> list[str]:
+    # Those of multiprocessing itself serve the whole program, and end with it.
+    listed = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    found: list[str] = []
+    for pid in " ".join(each.read_text() for each in listed).split():
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if words and not any(own in words for own in ("forkserver", "resource_tracker")):
+            found.append(words)
+    return found

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
 from contextvars import copy_context
 from typing import Any
 
 from penstock.call import Call
 from penstock.errors import WorkerDiedError
-from penstock.operation import Lingering, name_of
+from penstock.operation import name_of
+from penstock.workers.outside import ClockHold
 from penstock.workers.thread_loop import ThreadLoop
 from penstock.workers.work import Work
 
@@ -19,11 +19,9 @@ __all__ = ["WorkerThread"]
 
 _log = logging.getLogger("penstock")
 
-# Seconds in which a loop takes note of a cancel, unless a method blocks it.
-_PATIENCE = 1.0
-
-# Seconds in which a thread ends that has nothing to do, on a machine that is busy.
-_GRACE = 0.2
+# Seconds in which a loop takes note of a cancel, unless a method blocks it; and in which a thread
+# ends that has nothing to do, on a machine that is busy.
+_PATIENCE, _GRACE = 1.0, 0.2
 
 
 class WorkerThread:
@@ -42,12 +40,12 @@ class WorkerThread:
     """
 
     __slots__ = (
+        "_clock",
         "_died",
         "_ended",
         "_inside",
         "_is_over",
         "_loop",
-        "_outside_work",
         "_pending",
         "lingering",
         "name",
@@ -58,9 +56,7 @@ class WorkerThread:
         self.lingering = 0
         self._died = died
         self._loop = asyncio.get_running_loop()
-        # A loop in virtual time waits for executors; that it has to wait here must be said.
-        self._outside_work: Callable[[], AbstractContextManager[None]] | None
-        self._outside_work = getattr(self._loop, "outside_work", None)
+        self._clock = ClockHold(self._loop)
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._pending: set[Work] = set()
         self._is_over = False
@@ -94,8 +90,7 @@ class WorkerThread:
             # What an earlier attempt left behind keeps the worker of that attempt, not this one.
             call.lingering = None
         work = Work(function, args, kwargs or {}, copy_context(), self._loop.create_future())
-        if self._outside_work is not None:
-            self._hold_clock(work.future)
+        self._clock.hold_until(work.future)
         self._pending.add(work)
         self._inside.hand_in(work)
         try:
@@ -129,7 +124,7 @@ class WorkerThread:
         """End the thread after what it runs, and wait until it has ended."""
         self._is_over = True
         self._inside.end()
-        self._hold_clock(self._ended)
+        self._clock.hold_until(self._ended)
         await asyncio.shield(self._ended)
         self._fail_all()
         self._inside.join()
@@ -150,16 +145,10 @@ class WorkerThread:
     async def leave(self) -> None:
         """Give the thread up, and wait a moment for it, in which one that does not hang ends."""
         self.kill()
-        self._hold_clock(self._ended)
+        self._clock.hold_until(self._ended)
         await asyncio.wait([self._ended], timeout=_GRACE)
         if self._ended.done():
             self._inside.join()
-
-    def _hold_clock(self, future: asyncio.Future[None]) -> None:
-        if self._outside_work is not None and not future.done():
-            hold = ExitStack()
-            hold.enter_context(self._outside_work())
-            future.add_done_callback(lambda _: hold.close())
 
     async def _cancel(self, work: Work, call: Call | None) -> None:
         """Give up a call whose caller was cancelled; return where it has an outcome all the same.
@@ -173,7 +162,7 @@ class WorkerThread:
         work.is_cancelled = True
         if work.task is not None:
             work.future = self._loop.create_future()
-            self._hold_clock(work.future)
+            self._clock.hold_until(work.future)
             self._inside.cancel(work)
             if await self._has_ended(work, call):
                 return
@@ -201,19 +190,13 @@ class WorkerThread:
         if not work.is_begun:
             self._pending.discard(work)
             return
-        work.is_given_up = True
+        work.linger(call)
         self.lingering += 1
         _log.warning(
             "worker '%s' goes on with %s after its caller has left, and is busy until it ends",
             self.name,
             name_of(work.function),
         )
-        if call is None:
-            return
-        if call.lingering is None:
-            call.lingering = Lingering()
-        call.lingering.running += 1
-        work.lingering = call.lingering
 
     def _deliver(self) -> None:
         inside = self._inside
@@ -244,9 +227,7 @@ class WorkerThread:
 
     def _end_lingering(self, work: Work) -> None:
         self.lingering -= 1
-        lingering, work.lingering = work.lingering, None
-        if lingering is not None:
-            lingering.ended()
+        work.end_lingering()
 
     def _fail_all(self) -> None:
         pending, self._pending = self._pending, set()

@@ -9,6 +9,7 @@ from contextvars import Context
 from types import GeneratorType
 from typing import Any, Never, cast
 
+from penstock.call import Call
 from penstock.operation import Lingering
 
 __all__ = ["Work", "can_be_awaited"]
@@ -80,6 +81,22 @@ class Work:
         finally:
             # The traceback holds this frame.
             del failure
+
+    def linger(self, call: Call | None) -> None:
+        """Note that the caller leaves; a call holds what it holds until this has ended."""
+        self.is_given_up = True
+        if call is None:
+            return
+        if call.lingering is None:
+            call.lingering = Lingering()
+        call.lingering.running += 1
+        self.lingering = call.lingering
+
+    def end_lingering(self) -> None:
+        """Release what was held for work that was given up."""
+        lingering, self.lingering = self.lingering, None
+        if lingering is not None:
+            lingering.ended()
 
     def throw_away(self) -> None:
         """Drop an outcome that nobody waits for."""
