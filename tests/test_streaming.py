@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from penstock import CallTimeoutError, Policy, PolicyError
+from penstock import CallTimeoutError, Policy, PolicyError, current_resource
 from penstock.events import AttemptEnded, CallEnded, CallStarted
 from penstock.testing import EventLog, Sweep, cancel_sweep
 
@@ -790,24 +790,42 @@ async def test_a_limit_inside_the_source_is_the_sources_own():
 # --- one task, one context --------------------------------------------------------------------
 
 
-async def test_source_and_reader_share_task_and_context():
-    """What one sets the other sees, as if there were no policy in between."""
-    tasks = []
+async def test_source_and_reader_share_a_task_and_no_context():
+    """The source sees what was set when it was opened; what either sets later stays its own."""
+    tasks, seen = [], []
 
     async def source() -> AsyncIterator[str]:
         tasks.append(asyncio.current_task())
+        seen.append(VARIABLE.get())
         VARIABLE.set("by the source")
         yield VARIABLE.get()
         yield VARIABLE.get()
 
     policy = Policy().with_retry(2).with_rate(10).with_breaker().with_concurrency(1).with_timeout(9)
+    VARIABLE.set("before")
     async with policy.stream(source) as items:
         assert await anext(items) == "by the source"
-        assert VARIABLE.get() == "by the source"
+        assert VARIABLE.get() == "before"
         VARIABLE.set("by the reader")
-        assert await anext(items) == "by the reader"
+        assert await anext(items) == "by the source"
 
+    assert seen == ["before"]
     assert tasks == [asyncio.current_task()]
+
+
+async def test_the_call_of_a_stream_is_current_in_its_source_alone():
+    """A reader between two items is not taken for the operation that reads them."""
+    policy = Policy().rotating({"ann": "sk-1"}, inject=None)
+
+    async def source() -> AsyncIterator[str | None]:
+        yield current_resource().id
+        yield current_resource().id
+
+    async with policy.stream(source) as items:
+        assert await anext(items) == "ann"
+        with pytest.raises(PolicyError):
+            current_resource()
+        assert await anext(items) == "ann"
 
 
 async def test_streams_may_be_nested_and_interleaved():

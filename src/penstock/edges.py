@@ -7,10 +7,10 @@ from typing import Any
 
 from penstock.call import Call, RefusedResult
 from penstock.classify import Classifier, Guarded, chain, classify_result
+from penstock.driving import HandingOperation
 from penstock.errors import ConfigError, DisplacedError, NoResourceError
 from penstock.matching import is_async_callable
 from penstock.stage import Handler
-from penstock.streaming import StreamOperation
 from penstock.verdict import Verdict, VerdictKind
 
 __all__ = [
@@ -60,7 +60,7 @@ def judging(classify_result: Callable[[Any], Verdict | None], begin: Handler = s
     async def start_and_judge(call: Call) -> Any:
         result = await begin(call)
         # A stream's items went straight to the reader: there is no result to judge.
-        if isinstance(call.fn, StreamOperation):
+        if isinstance(call.fn, HandingOperation):
             return result
         verdict = classify_result(result)
         if verdict is None or verdict.kind is VerdictKind.OK:

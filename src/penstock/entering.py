@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, NamedTuple
 
 from penstock.call import Call, CallContext
+from penstock.driving import HandingOperation
 from penstock.operation import (
     PlainOperation,
     is_async_generator_function,
@@ -14,7 +15,6 @@ from penstock.operation import (
     run_once,
 )
 from penstock.stage import Handler, Stage, name_of
-from penstock.streaming import StreamOperation
 
 __all__ = ["Operation", "enter"]
 
@@ -36,8 +36,8 @@ def enter(
         TypeError: The operation cannot be called, or not as often as the stages may need it.
     """
     fn, args, kwargs = operation
-    if isinstance(fn, StreamOperation):
-        return _run_stream(handler, Call(context, fn, args, kwargs), fn)
+    if isinstance(fn, HandingOperation):
+        return _run_handing(handler, Call(context, fn, args, kwargs), fn)
     if inspect.isawaitable(fn) and not (args or kwargs):
         _refuse_repeaters(fn, context, stages)
 
@@ -64,7 +64,7 @@ def enter(
     return handler(call)
 
 
-async def _run_stream(handler: Handler, call: Call, operation: StreamOperation) -> Any:
+async def _run_handing(handler: Handler, call: Call, operation: HandingOperation) -> Any:
     call.fn = operation.run_for(call)
     try:
         return await handler(call)

@@ -1,10 +1,4 @@
-"""Async iterators under a policy: retried until the first item, held until closed.
-
-The whole pipeline is one coroutine, and it is still running while its items are read: that is how
-permits, probes and timers are held until the stream is closed. It is driven by hand, inside the
-reader's own task, so no task and no queue stands between the source and the reader, and whatever
-the source is bound to (a cancel scope, a context variable) stays in one task.
-"""
+"""Async iterators under a policy: retried until the first item, held until closed."""
 
 from __future__ import annotations
 
@@ -17,14 +11,14 @@ from collections.abc import (
     AsyncIterator,
     Callable,
     Coroutine,
-    Generator,
     Iterable,
     Mapping,
 )
-from types import TracebackType, coroutine
+from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from penstock.call import Call
+from penstock.driving import END, Closed, Driver, HandingOperation, HandOut
 from penstock.errors import PolicyError
 from penstock.operation import name_of
 
@@ -34,52 +28,22 @@ T = TypeVar("T")
 
 _log = logging.getLogger("penstock")
 
-_END: Any = object()
-
 # They can be iterated, and hardly anybody who answers a stream with one means its parts.
 _NO_ITEMS = (str, bytes, bytearray, Mapping)
 
 
-class _Item:
-    """What the pipeline yields to its driver instead of a future."""
+class StreamOperation(HandingOperation):
+    """What a stream's call runs: it opens the source and hands the items on."""
 
-    __slots__ = ("value",)
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __await__(self) -> Generator[Any, None, None]:
-        yield self
-
-    def __repr__(self) -> str:
-        # asyncio prints this in "Task got bad yield" when a custom stage starts a task.
-        return "<an item of policy.stream: a stage must not run call_next in a task of its own>"
-
-
-class _Closed(BaseException):
-    """Thrown into the pipeline where it waits, when the reader wants no more."""
-
-
-class StreamOperation:
-    """What a stream's call runs: it opens the source and hands the items on.
-
-    With its first item every call that it runs for is committed. That is one call, or one per
-    policy where a fallback had another policy answer.
-
-    Attributes:
-        calls: Those, the outermost first.
-    """
-
-    __slots__ = ("_open", "calls", "operation_name")
+    __slots__ = ("_open",)
 
     def __init__(self, open_source: Callable[..., Any], calls: tuple[Call, ...] = ()) -> None:
+        super().__init__(name_of(open_source), calls)
         self._open = open_source
-        self.calls = calls
-        self.operation_name = name_of(open_source)
 
-    def run_for(self, call: Call) -> StreamOperation:
+    def run_for(self, call: Call) -> Self:
         """Return an operation that runs for ``call`` too."""
-        return StreamOperation(self._open, (*self.calls, call))
+        return type(self)(self._open, (*self.calls, call))
 
     async def __call__(self, *args: Any, **kwargs: Any) -> None:
         """Open the source, and hand its items to the reader until it ends or is closed."""
@@ -90,7 +54,7 @@ class StreamOperation:
         except GeneratorExit:
             # Collected without being closed: nothing can be awaited any more.
             raise
-        except _Closed:
+        except Closed:
             # The reader has enough: that is a success.
             pass
         except BaseException:
@@ -98,78 +62,12 @@ class StreamOperation:
             raise
         await _close(iterator, source)
         # A stream without a single item is over too.
-        self._commit()
+        self.commit()
 
     async def _hand_on(self, iterator: AsyncIterator[Any]) -> None:
-        while (item := await _next(iterator)) is not _END:
-            self._commit()
-            await _Item(item)
-
-    def _commit(self) -> None:
-        for call in self.calls:
-            call.committed = True
-
-
-class _Pipeline:
-    """A coroutine that is run from item to item, passing its futures on to the event loop.
-
-    Attributes:
-        ended: True once it has returned or raised.
-        result: What it returned.
-    """
-
-    __slots__ = ("_coroutine", "_is_running", "ended", "result")
-
-    def __init__(self, whole: Coroutine[Any, Any, Any]) -> None:
-        self._coroutine = whole
-        self._is_running = False
-        self.ended = False
-        self.result: Any = None
-
-    @coroutine
-    def run(self, thrown: BaseException | None = None) -> Generator[Any, Any, Any]:
-        """Run up to the next item and return it; ``_END`` when there is none.
-
-        Raises:
-            PolicyError: It is run from elsewhere at the moment.
-        """
-        if self._is_running:
-            msg = "a stream is read by one task at a time"
-            raise PolicyError(msg)
-        if self.ended:
-            return _END
-        self._is_running = True
-        try:
-            return (yield from self._steps(thrown))
-        except BaseException:
-            self.ended = True
-            raise
-        finally:
-            self._is_running = False
-            # Its traceback holds this frame: together they would be a cycle.
-            del thrown
-
-    def _steps(self, thrown: BaseException | None) -> Generator[Any, Any, Any]:
-        sent: Any = None
-        while True:
-            try:
-                run = self._coroutine
-                step: Any = run.send(sent) if thrown is None else run.throw(thrown)
-            except StopIteration as stop:
-                self.ended, self.result = True, stop.value
-                return _END
-            finally:
-                thrown = None
-            if type(step) is _Item:
-                return step.value
-            sent = None
-            try:
-                sent = yield step
-            except GeneratorExit:
-                self._coroutine.close()
-                raise
-            except BaseException as error:  # noqa: BLE001 - handed to the pipeline, whatever it is
-                thrown = error
+        while (item := await _next(iterator)) is not END:
+            self.commit()
+            await HandOut(item)
 
 
 class PolicyStream(Generic[T]):
@@ -183,9 +81,9 @@ class PolicyStream(Generic[T]):
 
     def __init__(self, run: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         self._run = run
-        self._pipeline: _Pipeline | None = None
+        self._pipeline: Driver | None = None
         self._substitute: AsyncGenerator[Any, None] | None = None
-        self._first: Any = _END
+        self._first: Any = END
 
     async def __aenter__(self) -> Self:
         """Open the source and wait for its first item.
@@ -197,7 +95,7 @@ class PolicyStream(Generic[T]):
         if self._pipeline is not None:
             msg = "a stream can be entered once; call policy.stream(...) again"
             raise PolicyError(msg)
-        self._pipeline = _Pipeline(self._run())
+        self._pipeline = Driver(self._run())
         self._first = await self._pipeline.run()
         if self._pipeline.result is not None:
             self._substitute = _items_of(self._pipeline.result)
@@ -220,12 +118,12 @@ class PolicyStream(Generic[T]):
             PolicyError: It was not entered, or another task reads it at the moment.
         """
         pipeline = self._entered()
-        item, self._first = self._first, _END
-        if item is _END and self._substitute is not None:
+        item, self._first = self._first, END
+        if item is END and self._substitute is not None:
             item = await _next(self._substitute)
-        elif item is _END:
+        elif item is END:
             item = await pipeline.run()
-        if item is _END:
+        if item is END:
             raise StopAsyncIteration
         return item  # type: ignore[no-any-return]  # what the source yields
 
@@ -240,15 +138,13 @@ class PolicyStream(Generic[T]):
         A cancellation is passed through the pipeline: a timeout stage that caused it turns it into
         its ``CallTimeoutError``.
         """
-        self._first = _END
+        self._first = END
         if self._substitute is not None:
             await self._substitute.aclose()
         pipeline = self._entered()
         reason = exc if isinstance(exc, asyncio.CancelledError) else None
         try:
-            # More than once where a custom stage calls again after every end.
-            while not pipeline.ended:
-                await pipeline.run(reason or _Closed())
+            await pipeline.finish(reason or Closed())
         except asyncio.CancelledError:
             # The block raises its own cancellation again; one that came while closing is another.
             if reason is None:
@@ -257,7 +153,7 @@ class PolicyStream(Generic[T]):
             # As in the pipeline: no cycle.
             del exc, reason
 
-    def _entered(self) -> _Pipeline:
+    def _entered(self) -> Driver:
         if self._pipeline is None:
             msg = "enter the stream first: async with policy.stream(...) as items"
             raise PolicyError(msg)
@@ -278,7 +174,7 @@ async def _items_of(answer: object) -> AsyncGenerator[Any, None]:
     if isinstance(answer, AsyncIterable):
         iterator: AsyncIterator[Any] = aiter(items)
         try:
-            while (item := await _next(iterator)) is not _END:
+            while (item := await _next(iterator)) is not END:
                 yield item
         finally:
             await _close(iterator, answer)
@@ -298,7 +194,7 @@ async def _next(items: AsyncIterator[Any]) -> Any:
     try:
         return await items.__anext__()
     except StopAsyncIteration:
-        return _END
+        return END
 
 
 async def _close(first: Any, then: Any = None) -> None:

@@ -16,7 +16,6 @@ from opentelemetry.trace import (
 
 from penstock.call import Call
 from penstock.events import AttemptEnded, AttemptStarted, CallEnded, Event, WaitEnded
-from penstock.streaming import StreamOperation
 from penstock.telemetry import error_types, names
 from penstock.telemetry.currency import enter, leave
 from penstock.telemetry.faults import report
@@ -62,7 +61,6 @@ class CallSpans:
     __slots__ = (
         "_attempt",
         "_call",
-        "_is_current",
         "_moments",
         "_span",
         "_token",
@@ -79,8 +77,6 @@ class CallSpans:
         self._span = span
         self.context = context
         self._moments = moments
-        # The reader of a stream runs in the same context, between two items.
-        self._is_current = not isinstance(call.fn, StreamOperation)
         self._attempt: Span | None = None
         self._token: Any = None
         self._waits: dict[str, Any] = {}
@@ -112,8 +108,7 @@ class CallSpans:
                 names.ATTEMPT_SPAN, self.context, _INTERNAL, facts, None, self._moments.at(at)
             )
             self._attempt = span
-            if self._is_current:
-                self._token = enter(set_span_in_context(span, self.context))
+            self._token = enter(set_span_in_context(span, self.context))
         except Exception as error:  # noqa: BLE001 - telemetry changes nothing for the call
             report("span", error)
 

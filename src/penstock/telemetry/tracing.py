@@ -14,7 +14,6 @@ from penstock.call import Call
 from penstock.events import Event
 from penstock.observe import OBSERVING, waited_in_line
 from penstock.stage import Handler
-from penstock.streaming import StreamOperation
 from penstock.switch import Nest
 from penstock.telemetry import names
 from penstock.telemetry.currency import enter, leave
@@ -40,10 +39,7 @@ async def traced(call: Call, plain: Handler, nest: Nest) -> Any:
         nest: Makes one with other frames.
     """
     context, recorder = _begin(call)
-    # A stream's reader runs in the same context, between two items.
-    token = None
-    if context is not None and not isinstance(call.fn, StreamOperation):
-        token = enter(context)
+    token = None if context is None else enter(context)
     try:
         if recorder is None:
             return await plain(call)
@@ -75,7 +71,7 @@ def _begin(call: Call) -> tuple[Context | None, Recorder | CallSpans | None]:
     where telemetry is suppressed, or broken.
     """
     try:
-        outer = _outer_context(call)
+        outer = _context.get_current()
         if outer.get(_SUPPRESSED):
             return None, None
         plan = current_plan()
@@ -111,15 +107,3 @@ def _start_span(
     if not span.is_recording():
         return context, None
     return context, CallSpans(call, tracer, span, context, Moments(epoch, now))
-
-
-def _outer_context(call: Call) -> Context:
-    # A stream's span is current nowhere: a policy that answers in place of another one asks the
-    # call that it answers for.
-    operation: Any = call.fn
-    if isinstance(operation, StreamOperation):
-        for outer in reversed(operation.calls):
-            recorder = outer.notify
-            if isinstance(recorder, Recorder | CallSpans):
-                return recorder.context
-    return _context.get_current()

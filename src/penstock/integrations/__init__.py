@@ -1,0 +1,1 @@
+"""penstock where people already make calls: SDKs, HTTP clients, services."""

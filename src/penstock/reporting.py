@@ -1,0 +1,19 @@
+"""What a good answer says of the quota that is left, told to whom it concerns."""
+
+from __future__ import annotations
+
+from penstock.call import Call
+
+__all__ = ["report_headers"]
+
+
+def report_headers(call: Call, headers: object) -> None:
+    """Tell the resource of a call what the headers of an answer say is left of its quota.
+
+    Args:
+        call: Whose answer it is.
+        headers: A mapping or pairs, of any kind and in any case; what cannot be read says nothing.
+    """
+    lease = call.lease
+    if lease is not None:
+        lease.report(headers=headers)
