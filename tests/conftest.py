@@ -13,6 +13,15 @@ from penstock.testing import VirtualTimeLoop
 Factories = Mapping[str, Callable[[], asyncio.AbstractEventLoop]]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare here what tests/integrations asks for: a conftest further down is read too late."""
+    parser.addoption(
+        "--integrations-table",
+        action="store_true",
+        help="write the table of docs/integrations/index.md from the tests that pass",
+    )
+
+
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Factories:
     """Choose virtual time, unless the test needs real time: then the environment names the loop.
 

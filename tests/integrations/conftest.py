@@ -1,0 +1,12 @@
+"""What the tests that pass have shown stands in docs/integrations/index.md."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integrations.table import Table
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Watch the whole run: a test elsewhere may cover a cell too."""
+    config.pluginmanager.register(Table(config), "penstock-integrations-table")
