@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from penstock.classify import as_verdict, chain, classify, classify_result
 from penstock.classify.default import TELLING
-from penstock.classify.kinds import CLIENT_TYPES
+from penstock.classify.client_types import CLIENT_TYPES
 from penstock.errors import (
     CallTimeoutError,
     CircuitOpenError,

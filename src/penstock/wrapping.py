@@ -81,6 +81,10 @@ def _fill_in(wrapped: Any, inject: str, policy: str, *, place: int) -> None:
         msg = f"policy '{policy}': {wrapped.__qualname__} has no {what} for the pool's resource"
         raise TypeError(msg)
     wrapped.__signature__ = signature.replace(parameters=kept)
+    # A new dict: until now it is the function's own.
+    names = {"return", *(p.name for p in kept)}
+    annotated = wrapped.__annotations__.items()
+    wrapped.__annotations__ = {name: kind for name, kind in annotated if name in names}
 
 
 def _look_like(wrapped: Any, fn: Any) -> None:

@@ -75,7 +75,7 @@ async def test_wait_objects_wait_as_in_their_own_loop(wait, times):
     "wait",
     [
         tenacity.wait_random_exponential(multiplier=1, max=4),
-        tenacity.wait_exponential_jitter(multiplier=1, max=4, jitter=1),
+        tenacity.wait_exponential_jitter(1, max=4, jitter=1),
         tenacity.wait_random(1, 4),
     ],
     ids=["random exponential", "exponential jitter", "random"],

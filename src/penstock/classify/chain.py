@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from inspect import iscoroutinefunction
+from typing import Any, cast
 
 from penstock.classify.default import classify
 from penstock.classify.guarded import Guarded
+from penstock.classify.named import asking
+from penstock.classify.presets import PresetName, preset_named
 from penstock.errors import ConfigError
 from penstock.verdict import Verdict, VerdictKind
 
-__all__ = ["Answer", "Classifier", "chain"]
+__all__ = ["Answer", "Classifier", "Classify", "chain", "classifiers_of"]
 
 Answer = Verdict | VerdictKind | str | None
 """What a classifier may return; None leaves the failure to the next one."""
 
 Classifier = Callable[[BaseException], Answer]
 
+Classify = Classifier | PresetName | Sequence[Classifier | PresetName]
+"""What a policy takes: a function, the name of a preset, or several of them, asked in order."""
+
 
 def chain(
-    *classifiers: Classifier, default: Callable[[BaseException], Verdict] = classify
+    *classifiers: Classifier | PresetName, default: Callable[[BaseException], Verdict] = classify
 ) -> Callable[[BaseException], Verdict]:
     """Return a classifier that asks each of these in turn, and the default last.
 
@@ -28,15 +34,16 @@ def chain(
     reaches the caller; the first time it is reported to the ``penstock`` logger.
 
     Args:
-        classifiers: Plain functions of the failure, in the order in which they are asked.
+        classifiers: Plain functions of the failure and names of presets, in the order in which they
+            are asked.
         default: Answers for the failures that none of them answered for.
 
     Raises:
-        ConfigError: A classifier cannot be called, or is a coroutine function.
+        ConfigError: A classifier cannot be called, is a coroutine function, or no preset has that
+            name.
     """
-    for classifier in classifiers:
-        _check(classifier)
-    guarded = [Guarded(ask, "the next classifier is asked instead") for ask in classifiers]
+    asked = [_asked(classifier) for classifier in classifiers]
+    guarded = [Guarded(ask, "the next classifier is asked instead") for ask in asked]
 
     def judge(failure: BaseException) -> Verdict:
         for ask in guarded:
@@ -48,8 +55,28 @@ def chain(
     return judge
 
 
-def _check(classifier: object) -> None:
+def classifiers_of(given: object) -> tuple[Classifier | PresetName, ...]:
+    """Return what a policy was given for ``classify`` as a tuple; None is none of them.
+
+    Raises:
+        ConfigError: It is an empty list.
+    """
+    if given is None:
+        return ()
+    if not isinstance(given, list | tuple):
+        return (cast("Classifier", given),)
+    several = cast("Iterable[Classifier | PresetName]", given)
+    if not given:
+        raise ConfigError("policy: 'classify' must name at least one classifier; got an empty list")
+    return tuple(several)
+
+
+def _asked(classifier: Any) -> Callable[[BaseException], object]:
+    if isinstance(classifier, str):
+        return asking(preset_named(classifier))
     if iscoroutinefunction(classifier) or not callable(classifier):
         raise ConfigError(
-            f"classify: a classifier must be a plain function of the failure; got {classifier!r}"
+            "classify: a classifier must be a plain function of the failure or the name of a "
+            f"preset; got {classifier!r}"
         )
+    return cast("Classifier", classifier)

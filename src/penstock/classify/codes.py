@@ -9,7 +9,7 @@ from penstock.classify.kinds import top_module
 from penstock.hints import entry, peek
 from penstock.verdict import Verdict, VerdictKind
 
-__all__ = ["by_code", "by_event"]
+__all__ = ["by_code", "by_event", "words_of"]
 
 _QUOTA = VerdictKind.QUOTA_EXHAUSTED
 _LIMITED = VerdictKind.RATE_LIMITED
@@ -44,13 +44,24 @@ EVENT_WORDS: dict[str, VerdictKind] = {
 _SQLSTATE = re.compile("[0-9A-Z]{5}")
 
 SQLSTATES: dict[str, VerdictKind] = {
+    "25006": _TRANSIENT,  # read_only_sql_transaction: the server has become a standby
+    "25P03": _TRANSIENT,  # idle_in_transaction_session_timeout
+    "25P04": _TIMEOUT,  # transaction_timeout
+    "40000": _TRANSIENT,  # transaction_rollback
     "40001": _TRANSIENT,  # serialization_failure
+    "40002": _BUG,  # transaction_integrity_constraint_violation
+    "40003": _TRANSIENT,  # statement_completion_unknown
     "40P01": _TRANSIENT,  # deadlock_detected
+    "55006": _TRANSIENT,  # object_in_use
     "55P03": _TRANSIENT,  # lock_not_available
     "57014": _TIMEOUT,  # query_canceled: by statement_timeout, a user's cancel is ours
     "57P01": _TRANSIENT,  # admin_shutdown
     "57P02": _TRANSIENT,  # crash_shutdown
     "57P03": _TRANSIENT,  # cannot_connect_now
+    "57P05": _TRANSIENT,  # idle_session_timeout
+    "72000": _TRANSIENT,  # snapshot_too_old
+    "XX001": _BUG,  # data_corrupted
+    "XX002": _BUG,  # index_corrupted
 }
 
 SQLSTATE_CLASSES: dict[str, VerdictKind] = {
@@ -106,6 +117,11 @@ AWS_CODES: dict[str, VerdictKind] = {
     # botocore calls these two throttled; they are about one item or connection, not the account.
     "PriorRequestNotComplete": _TRANSIENT,
     "TransactionInProgressException": _TRANSIENT,
+    # Of DynamoDB, about one item: somebody else was quicker.
+    "ReplicatedWriteConflictException": _TRANSIENT,
+    "TransactionConflictException": _TRANSIENT,
+    # Of Bedrock: the model is being loaded.
+    "ModelNotReadyException": _TRANSIENT,
     "RequestTimeout": _TRANSIENT,
     "RequestTimeoutException": _TRANSIENT,
     **dict.fromkeys(
@@ -127,7 +143,7 @@ AWS_CODES: dict[str, VerdictKind] = {
 def by_code(failure: BaseException) -> Verdict | None:
     """Return what the server's own code says; None where there is none that is known."""
     return (
-        _first(_words(failure), WORDS)
+        _first(_own_words(failure), WORDS)
         or _first(_grpc_codes(failure), GRPC_CODES)
         or _first(_aws_codes(failure), AWS_CODES)
         or _by_sqlstate(failure)
@@ -136,7 +152,7 @@ def by_code(failure: BaseException) -> Verdict | None:
 
 def by_event(failure: BaseException) -> Verdict | None:
     """Return what the error event of a stream says; None where there is none that is known."""
-    return _first(_words(failure), EVENT_WORDS)
+    return _first(_own_words(failure), EVENT_WORDS)
 
 
 def _first(codes: Iterator[object], table: Mapping[str, VerdictKind]) -> Verdict | None:
@@ -145,13 +161,16 @@ def _first(codes: Iterator[object], table: Mapping[str, VerdictKind]) -> Verdict
     return None if code is None else Verdict(table[code], reason=code)
 
 
-def _words(failure: BaseException) -> Iterator[object]:
+def words_of(outcome: object, body: object) -> Iterator[object]:
+    """Yield what stands for a code or a type, on the outcome itself and in its body."""
     # From the instance's own dict only: aiohttp's ``code`` is a property that warns when read.
-    own = peek(failure, "__dict__")
-    body = entry(own, "body")
-    for place in (own, body, entry(body, "error")):
+    for place in (peek(outcome, "__dict__"), body, entry(body, "error")):
         yield entry(place, "code")
         yield entry(place, "type")
+
+
+def _own_words(failure: BaseException) -> Iterator[object]:
+    return words_of(failure, entry(peek(failure, "__dict__"), "body"))
 
 
 def _grpc_codes(failure: BaseException) -> Iterator[object]:

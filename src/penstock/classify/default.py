@@ -12,12 +12,13 @@ from typing import cast
 from penstock.classify.codes import by_code, by_event
 from penstock.classify.kinds import builtin_row, client_row
 from penstock.classify.own import by_own_type
-from penstock.classify.status import advised, by_status
+from penstock.classify.presets import preset_of
+from penstock.classify.status import advised, by_status, status_of
 from penstock.errors import PolicyError
 from penstock.hints import causes
 from penstock.verdict import Signal, Verdict, VerdictKind
 
-__all__ = ["classify"]
+__all__ = ["by_client_type", "classify"]
 
 # Every attribute that is looked at. An exception that has none of them tells no more than its type
 # does, and that is kept per type: 0.1 us instead of 15.
@@ -68,7 +69,8 @@ def classify(failure: BaseException, *, wall_clock: Callable[[], float] = time.t
     """Return what a failure means, by the most direct evidence there is.
 
     In this order: penstock's own signals and errors, codes of the server, well-known exceptions of
-    client libraries, the HTTP status, Python's own exceptions. It never raises an ``Exception``,
+    client libraries, the HTTP status, Python's own exceptions; codes and statuses by the preset of
+    the exception's module first. It never raises an ``Exception``,
     whatever the failure's attributes do; a ``KeyboardInterrupt`` that arrives meanwhile passes.
 
     Args:
@@ -95,7 +97,15 @@ def _judge(failure: BaseException, wall_clock: Callable[[], float]) -> Verdict:
         return by_own_type(failure)
     if isinstance(failure, ExceptionGroup):
         return _by_members(cast("ExceptionGroup[Exception]", failure), wall_clock)
-    told = by_code(failure) or _by_client_type(failure) or by_status(failure) or by_event(failure)
+    preset = preset_of(type(failure))
+    told = (
+        (preset and preset.by_code(failure, wall_clock()))
+        or by_code(failure)
+        or by_client_type(failure)
+        or (preset and preset.by_status(failure, status_of(failure)))
+        or by_status(failure)
+        or by_event(failure)
+    )
     if told is not None:
         return advised(told, failure, wall_clock)
     verdict = _by_builtin_type(type(failure))
@@ -114,7 +124,8 @@ def _by_members(group: ExceptionGroup[Exception], wall_clock: Callable[[], float
     return Verdict(gravest.kind, max(hints, default=None), gravest.reason, sent)
 
 
-def _by_client_type(failure: Exception) -> Verdict | None:
+def by_client_type(failure: Exception) -> Verdict | None:
+    """Return what a well-known exception of a client library means; None where it is none."""
     row = client_row(type(failure))
     if row is None:
         return None
@@ -159,6 +170,9 @@ def _type_verdict(failure_type: type[BaseException]) -> Verdict | None:
         names = vars(base).keys() if base.__module__ != "builtins" else ()
         if not (TELLING | _ANSWERING).isdisjoint(names):
             return None
+    preset = preset_of(failure_type)
+    if preset is not None and preset.read is not None:
+        return None
     row = client_row(failure_type)
     if row is not None:
         return Verdict(row.kind, reason=failure_type.__name__, sent=row.sent)

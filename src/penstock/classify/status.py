@@ -8,7 +8,16 @@ from collections.abc import Callable
 from penstock.hints import entry, find_headers, peek, retry_after, should_retry
 from penstock.verdict import OK, RetryEffect, Verdict, VerdictKind
 
-__all__ = ["STATUSES", "advised", "by_status", "classify_result"]
+__all__ = [
+    "STATUSES",
+    "advised",
+    "by_status",
+    "classify_result",
+    "is_failed",
+    "result_status_of",
+    "status_of",
+    "verdict_of",
+]
 
 # One row per status that means something else than its class; RFC 9110 and 6585, 529 Anthropic's.
 STATUSES: dict[int, VerdictKind] = {
@@ -47,28 +56,43 @@ def classify_result(
     Returns:
         OK below 400; None where the result has no such attribute: then it is just a result.
     """
-    status = _whole(peek(result, "status_code"))
-    if status is None:
-        status = _whole(peek(result, "status"))
+    status = result_status_of(result)
     if status is None:
         return None
-    if status < _FIRST_FAILURE:
+    if not is_failed(status):
         return OK
-    return advised(_verdict_of(status), result, wall_clock)
+    return advised(verdict_of(status), result, wall_clock)
 
 
-def by_status(failure: BaseException) -> Verdict | None:
-    """Return what the HTTP status of a failure means; None where it has none from 400 to 599."""
+def is_failed(status: int) -> bool:
+    """Return whether a status is one of a refusal or a failure."""
+    return status >= _FIRST_FAILURE
+
+
+def result_status_of(result: object) -> int | None:
+    """Return the HTTP status of an answer; None where it is none."""
+    status = _whole(peek(result, "status_code"))
+    return _whole(peek(result, "status")) if status is None else status
+
+
+def status_of(failure: object) -> int | None:
+    """Return the HTTP status of a failure if it is one from 400 to 599, else None."""
     for path in _PATHS:
         holder: object = failure
         for name in path:
             holder = peek(holder, name)
         status = _whole(holder)
         if status is not None:
-            return _verdict_of(status) if status >= _FIRST_FAILURE else None
+            return status if is_failed(status) else None
     metadata = entry(peek(failure, "response"), "ResponseMetadata")
     status = _whole(entry(metadata, "HTTPStatusCode"))
-    return None if status is None or status < _FIRST_FAILURE else _verdict_of(status)
+    return None if status is None or not is_failed(status) else status
+
+
+def by_status(failure: BaseException) -> Verdict | None:
+    """Return what the HTTP status of a failure means; None where it has none from 400 to 599."""
+    status = status_of(failure)
+    return None if status is None else verdict_of(status)
 
 
 def advised(verdict: Verdict, outcome: object, wall_clock: Callable[[], float]) -> Verdict:
@@ -82,7 +106,11 @@ def advised(verdict: Verdict, outcome: object, wall_clock: Callable[[], float]) 
     if not headers:
         return verdict
     kind = _OBEYED[should_retry(headers)].get(verdict.kind, verdict.kind)
-    hint = retry_after(headers, wall_now=wall_clock()) if kind in _RETRIED else None
+    if kind not in _RETRIED:
+        return Verdict(kind, None, verdict.reason, verdict.sent)
+    # The delay in a body is the one there is where no header says it.
+    hint = retry_after(headers, wall_now=wall_clock())
+    hint = verdict.retry_after if hint is None else hint
     return Verdict(kind, hint, verdict.reason, verdict.sent)
 
 
@@ -101,7 +129,8 @@ _OBEYED: dict[bool | None, dict[VerdictKind, VerdictKind]] = {
 }
 
 
-def _verdict_of(status: int) -> Verdict:
+def verdict_of(status: int) -> Verdict:
+    """Return what an HTTP status from 400 to 599 means in general."""
     of_class = VerdictKind.CALLER_BUG if status < _FIRST_OF_SERVER else VerdictKind.TRANSIENT
     return Verdict(STATUSES.get(status, of_class), reason=str(status))
 
