@@ -274,7 +274,7 @@ def test_full_jitter_fills_the_bounds_of_tenacitys_wait_random_exponential(attem
 @given(attempt=st.integers(1, FAR), chance=st.floats(0, 1, exclude_max=True))
 def test_a_ratio_keeps_the_limit_that_tenacitys_wait_exponential_jitter_keeps(attempt, chance):
     """Differential: whatever chance adds, the result is at most the limit."""
-    theirs = tenacity.wait_exponential_jitter(multiplier=1, max=30, jitter=0.5)(state_at(attempt))
+    theirs = tenacity.wait_exponential_jitter(1, max=30, jitter=0.5)(state_at(attempt))
     ours = Exponential(initial=1, max=30, jitter=0.5).waits(lambda: chance)(attempt)
 
     assert theirs <= 30
