@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.integrations.databases import postgres_folder, redis_folders
 from tests.integrations.table import Table
+
+__all__ = ["postgres_folder", "redis_folders"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
