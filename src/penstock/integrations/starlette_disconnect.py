@@ -1,0 +1,76 @@
+"""Ending a call whose client has gone: servers do not do that by themselves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+
+__all__ = ["while_connected"]
+
+T = TypeVar("T")
+
+
+async def while_connected(request: Request, awaitable: Awaitable[T]) -> T:
+    """Await a call, and cancel it as soon as the client has gone.
+
+    Without it a call goes on for nobody, and holds its permit and its resource meanwhile. The
+    request's body is read first, where nobody has done that.
+
+    Raises:
+        ClientDisconnect: The client has gone, and the call was cancelled.
+    """
+    await _read_body(request, awaitable)
+    watch = _Watch(request)
+    watcher = asyncio.create_task(watch.run())
+    try:
+        return await awaitable
+    except asyncio.CancelledError:
+        if watch.was_all():
+            raise ClientDisconnect from None
+        raise
+    finally:
+        watcher.cancel()
+        watch.take_back()
+
+
+async def _read_body(request: Request, awaitable: Awaitable[Any]) -> None:
+    try:
+        await request.body()
+    except RuntimeError:
+        # Somebody has read it as a stream or as a form.
+        pass
+    except BaseException:
+        if asyncio.iscoroutine(awaitable):
+            awaitable.close()
+        raise
+
+
+class _Watch:
+    """Cancels a task once the client has gone, as ``asyncio.timeout`` does at its time."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._task: Any = asyncio.current_task()
+        self._before: int = self._task.cancelling()
+        self._has_cancelled = False
+
+    async def run(self) -> None:
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+        self._has_cancelled = True
+        self._task.cancel()
+
+    def was_all(self) -> bool:
+        """Return True if nobody else has cancelled the task; the cancel is taken back."""
+        return self._has_cancelled and self.take_back() <= self._before
+
+    def take_back(self) -> int:
+        """Take the cancel back if there was one; return how many are left."""
+        if self._has_cancelled:
+            self._has_cancelled = False
+            self._task.uncancel()
+        left: int = self._task.cancelling()
+        return left
