@@ -21,6 +21,7 @@ __all__ = [
     "Level",
     "OrderRule",
     "findings",
+    "level_of_caller",
     "refuse_misordered",
     "warn_about_order",
 ]
@@ -180,10 +181,10 @@ def warn_about_order(policy: str, stages: Sequence[Any]) -> None:
     for finding in findings(stages):
         if finding.level is Level.WARNING:
             msg = f"policy '{policy}': {finding.message}"
-            warnings.warn(msg, PolicyOrderWarning, stacklevel=_level_of_caller())
+            warnings.warn(msg, PolicyOrderWarning, stacklevel=level_of_caller())
 
 
-def _level_of_caller() -> int:
+def level_of_caller() -> int:
     """Return the ``stacklevel`` at which the user's code called into penstock."""
     level, frame = 0, inspect.currentframe()
     while frame is not None and frame.f_globals["__name__"].partition(".")[0] == "penstock":

@@ -19,6 +19,7 @@ from typing import Any, Literal, ParamSpec, Self, TypeVar, overload
 from penstock.binding import Pipeline, Settings, bind, context_of, gate_of, observers_of
 from penstock.call import Call, CallContext, Cost
 from penstock.classify import Answer, Classifier
+from penstock.client_wrapping import ClientWrapping
 from penstock.entering import Operation, enter
 from penstock.errors import ConfigError, PolicyError
 from penstock.events import Observer
@@ -43,7 +44,7 @@ T = TypeVar("T")
 _COROUTINE_FUNCTION = inspect.CO_COROUTINE
 
 
-class Policy(FluentStages, Rotatable, ManyCalls, Loadable):
+class Policy(FluentStages, Rotatable, ManyCalls, Loadable, ClientWrapping):
     """An immutable, ordered tuple of stages round any awaitable; the first is the outermost.
 
     Each ``with_*`` method returns a new policy. The stages already there are shared with the old

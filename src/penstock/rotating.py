@@ -6,7 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+)
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from penstock.policy import Policy
@@ -15,11 +21,12 @@ if TYPE_CHECKING:
     from penstock.batch import Items
     from penstock.pools.resource import Resource
     from penstock.progress import Progress
-    from penstock.streaming import PolicyStream
+    from penstock.streaming import PolicyStream, Source
 
 __all__ = ["InjectingPolicy", "RotatingPolicy"]
 
 A = TypeVar("A")
+C = TypeVar("C")
 I = TypeVar("I")  # noqa: E741 - the item that a stream or a batch goes through
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -71,9 +78,7 @@ class RotatingPolicy(Policy, Generic[T]):
 
         def stream(
             self,
-            fn: Callable[
-                Concatenate[Resource[T], P], AsyncIterable[I] | Awaitable[AsyncIterable[I]]
-            ],
+            fn: Callable[Concatenate[Resource[T], P], Source[I]],
             /,
             *args: P.args,
             **kwargs: P.kwargs,
@@ -107,6 +112,14 @@ class RotatingPolicy(Policy, Generic[T]):
             return_exceptions: bool = False,
             progress: Progress = None,
         ) -> AsyncIterator[R]: ...
+
+        def wrap_client(
+            self,
+            client: C,
+            *,
+            only: Iterable[str] | None = None,
+            bind: Callable[[C, Resource[T]], C] | None = None,
+        ) -> C: ...
 
 
 class InjectingPolicy(Policy):

@@ -51,12 +51,18 @@ class KnownClient:
     # ``chat.completions.with_raw_response.create`` is ``chat.completions.create`` for ``only=``.
     detours: frozenset[str] = frozenset()
 
+    # Whether ``bind`` knows how a client takes a key.
+    binds = False
+
     def owns(self, client: Any) -> bool:
         """Answer whether this is a client itself, and not a part of one or an answer."""
         raise NotImplementedError
 
     def instead_of_sync(self, client: Any) -> str | None:
-        """Return what to write in place of a client that blocks: ``AsyncOpenAI(...)``; else None."""
+        """Return what to wrap in place of a client that blocks: ``AsyncOpenAI(...)``."""
+
+    def instead_of_blocking(self, client: Any, path: tuple[str, ...]) -> str | None:
+        """Return the dotted path to use instead, where a method of the client blocks."""
 
     def own_retries(self, client: Any) -> OwnRetries | None:
         """Return how the client retries by itself; None where it does not."""
@@ -65,10 +71,13 @@ class KnownClient:
         """Return the URL that the client sends its key to; None where it has none of its own."""
 
     def bind(self, client: Any, value: str) -> Any:
-        """Return a client like this one that uses another key; None where only the user can tell.
+        """Return a client like this one that uses another key, where ``binds`` says so.
 
         Called once per key while it is in use; what can be shared (connections) is shared.
         """
+
+    async def release(self, bound: Any) -> None:
+        """Close what a client made by ``bind`` does not share with others."""
 
     def telling(
         self, owner: Any, name: str, tell: Callable[[object], None]
@@ -88,7 +97,7 @@ class KnownClient:
 
 def known_client(client: object) -> KnownClient | None:
     """Return the row for a client, or for a subclass of one; None for what is not known."""
-    for base in type(client).__mro__:
+    for base in client.__class__.__mro__:
         for prefix, row in _ROWS.items():
             if f"{base.__module__}.".startswith(f"{prefix}."):
                 known: KnownClient = import_module(f"penstock.integrations.{row}").CLIENT

@@ -1,0 +1,15 @@
+"""What ``policy.wrap_client`` knows of the clients of ``openai``."""
+
+from __future__ import annotations
+
+from penstock.integrations import missing
+from penstock.integrations.clients_generated import GeneratedClient
+
+try:
+    from openai import AsyncOpenAI, OpenAI
+except ImportError as error:
+    raise missing("openai", "openai") from error
+
+__all__ = ["CLIENT"]
+
+CLIENT = GeneratedClient(OpenAI, AsyncOpenAI)
