@@ -110,7 +110,6 @@ LONGER_FILES = {
     "options.py": "one definition per kind of value, all of the same few lines",
     "policy.py": "overloads and documentation of the public class",
     "stages/retry/backoff.py": "nine formulas, each with its source",
-    "streaming.py": "one mechanism: a coroutine that is driven from item to item",
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import (
-    AsyncIterable,
     Awaitable,
     Callable,
     Coroutine,
@@ -31,7 +30,7 @@ from penstock.order import refuse_misordered
 from penstock.overrides import tightened
 from penstock.rotatable import Rotatable
 from penstock.stage import Handler, Stage, StatefulStage, name_of
-from penstock.streaming import PolicyStream, StreamOperation
+from penstock.streaming import PolicyStream, Source, StreamOperation
 from penstock.sync import run_sync, running_home
 from penstock.wrapping import wrap
 
@@ -232,7 +231,7 @@ class Policy(FluentStages, Rotatable, ManyCalls, Loadable, ClientWrapping):
 
     def stream(
         self,
-        fn: Callable[P, AsyncIterable[T] | Awaitable[AsyncIterable[T]]],
+        fn: Callable[P, Source[T]],
         /,
         *args: P.args,
         **kwargs: P.kwargs,
@@ -245,8 +244,11 @@ class Policy(FluentStages, Rotatable, ManyCalls, Loadable, ClientWrapping):
                 async for item in items:
                     ...
         """
-        operation = Operation(StreamOperation(fn), args, kwargs)
-        return PolicyStream(lambda: enter(self._handler(), self._context, self.stages, operation))
+        reading = StreamOperation(fn)
+        operation = Operation(reading, args, kwargs)
+        return PolicyStream(
+            lambda: enter(self._handler(), self._context, self.stages, operation), reading
+        )
 
     def run_sync(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a call from code without an event loop, from any thread; return its result.
