@@ -72,7 +72,8 @@ class Bound:
         # Before the value is handed to anybody, and again for what came of it.
         self._refuse_elsewhere(self._client, resource)
         client = self._bind(self._client, resource)
-        if client is None or inspect.isawaitable(client):
+        # Not whatever can be awaited: a client of redis-py can be, which connects it.
+        if client is None or inspect.iscoroutine(client) or asyncio.isfuture(client):
             drop(client)
             raise PolicyError(f"bind must return a client; got {type(client).__name__}")
         self._refuse_elsewhere(client, resource)
