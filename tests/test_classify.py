@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.classify import as_verdict, chain, classify, classify_result
-from penstock.classify.default import TELLING
 from penstock.classify.client_types import CLIENT_TYPES
+from penstock.classify.default import TELLING
 from penstock.errors import (
     CallTimeoutError,
     CircuitOpenError,

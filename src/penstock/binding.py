@@ -10,7 +10,7 @@ from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from penstock.call import CallContext
-from penstock.classify import Classifier
+from penstock.classify import Classify
 from penstock.edges import (
     failure_classifier,
     judging,
@@ -58,7 +58,7 @@ class Settings:
     """What a policy was given besides its stages; see ``Policy``."""
 
     name: str
-    classify: Classifier | None = None
+    classify: Classify | None = None
     classify_result: Any = None
     discard: Callable[[Any], object] | None = None
     observers: tuple[Observer, ...] = ()

@@ -6,7 +6,15 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from penstock.call import Call, RefusedResult
-from penstock.classify import Classifier, Guarded, chain, classify_result
+from penstock.classify import (
+    Classify,
+    Guarded,
+    chain,
+    classifiers_of,
+    classify_result,
+    judging_results,
+    preset_named,
+)
 from penstock.driving import HandingOperation
 from penstock.errors import ConfigError, DisplacedError, NoResourceError
 from penstock.matching import is_async_callable
@@ -110,9 +118,9 @@ def running_again(call_next: Handler) -> Handler:
     return run_again
 
 
-def failure_classifier(first: Classifier | None) -> Callable[[BaseException], Verdict]:
-    """Return what a policy asks about a failure: the user's classifier, then the table."""
-    judge = chain() if first is None else chain(first)
+def failure_classifier(first: Classify | None) -> Callable[[BaseException], Verdict]:
+    """Return what a policy asks about a failure: the user's classifiers, then the table."""
+    judge = chain(*classifiers_of(first))
 
     def classify(failure: BaseException) -> Verdict:
         return failure.verdict if isinstance(failure, RefusedResult) else judge(failure)
@@ -121,7 +129,7 @@ def failure_classifier(first: Classifier | None) -> Callable[[BaseException], Ve
 
 
 def result_classifier(how: Any) -> Callable[[Any], Verdict | None]:
-    """Return what a policy asks about a result: ``"http"``, or the user's own callable.
+    """Return what a policy asks about a result: the name of a preset, or the user's own callable.
 
     A callable that raises, or answers what is no answer, leaves the result as good as it is; the
     first time it is reported to the ``penstock`` logger.
@@ -131,7 +139,10 @@ def result_classifier(how: Any) -> Callable[[Any], Verdict | None]:
     """
     if how == "http":
         return classify_result
+    if isinstance(how, str):
+        return judging_results(preset_named(how, "results"))
     if not callable(how) or is_async_callable(how):
-        msg = f"policy: 'classify_result' must be 'http' or a plain function(result); got {how!r}"
+        what = "the name of a preset, such as 'http', or a plain function(result)"
+        msg = f"policy: 'classify_result' must be {what}; got {how!r}"
         raise ConfigError(msg)
     return Guarded(how, "the result is taken as good")

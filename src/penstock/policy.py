@@ -13,11 +13,11 @@ from collections.abc import (
 from dataclasses import replace
 from datetime import timedelta
 from types import FunctionType, MethodType
-from typing import Any, Literal, ParamSpec, Self, TypeVar, overload
+from typing import Any, ParamSpec, Self, TypeVar, overload
 
 from penstock.binding import Pipeline, Settings, bind, context_of, gate_of, observers_of
 from penstock.call import Call, CallContext, Cost
-from penstock.classify import Answer, Classifier
+from penstock.classify import Answer, Classify, PresetName
 from penstock.client_wrapping import ClientWrapping
 from penstock.entering import Operation, enter
 from penstock.errors import ConfigError, PolicyError
@@ -52,15 +52,17 @@ class Policy(FluentStages, Rotatable, ManyCalls, Loadable, ClientWrapping):
     Args:
         name: For messages, events and telemetry; not empty.
         classify: What a failure means, asked before the built-in table: ``classify(failure)``
-            returns a Verdict, a VerdictKind, its word, or None to go on to the table.
-        classify_result: What a result means: ``"http"`` reads a status, or a callable as above.
-            None (the default) takes every result as good.
+            returns a Verdict, a VerdictKind, its word, or None to go on to the table. Also the name
+            of a preset, such as ``"openai"``, or a list of names and functions, asked in order.
+        classify_result: What a result means: ``"http"``, or another preset of an HTTP service,
+            reads a status; or a callable as above. None (the default) takes every result as good.
         discard: Called with a result that is going to be thrown away, to close it; sync or async.
         observers: Callables that take every ``Event``.
         telemetry: Whether calls are traced and measured while an OpenTelemetry SDK is set.
 
     Raises:
-        ConfigError: The name is empty, a hook is not callable or ``telemetry`` is no bool.
+        ConfigError: The name is empty, a hook is not callable, no preset has the name given or
+            ``telemetry`` is no bool.
     """
 
     __slots__ = ("_context", "_enter", "_pipeline", "_settings", "stages")
@@ -69,8 +71,8 @@ class Policy(FluentStages, Rotatable, ManyCalls, Loadable, ClientWrapping):
         self,
         name: str = "policy",
         *,
-        classify: Classifier | None = None,
-        classify_result: Literal["http"] | Callable[[Any], Answer] | None = None,
+        classify: Classify | None = None,
+        classify_result: PresetName | Callable[[Any], Answer] | None = None,
         discard: Callable[[Any], object] | None = None,
         observers: Iterable[Observer] = (),
         telemetry: bool = True,

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
 from penstock.binding import observers_of
-from penstock.classify import Classifier
+from penstock.classify import Classify
 from penstock.events import Observer
 from penstock.keywords import PoolKeywords
 from penstock.pool_attempts import Usage
@@ -58,7 +58,7 @@ class Pool(Administered, Generic[T]):
         attempts: int = 3,
         retry_delay: float | timedelta = 0.5,
         max_wait: float | timedelta | None = None,
-        classify: Classifier | None = None,
+        classify: Classify | None = None,
         observers: Iterable[Observer] = (),
         telemetry: bool = True,
         **options: Unpack[PoolKeywords],
@@ -71,7 +71,7 @@ class Pool(Administered, Generic[T]):
         attempts: int = 3,
         retry_delay: float | timedelta = 0.5,
         max_wait: float | timedelta | None = None,
-        classify: Classifier | None = None,
+        classify: Classify | None = None,
         observers: Iterable[Observer] = (),
         telemetry: bool = True,
         **options: Unpack[PoolKeywords],
@@ -84,7 +84,7 @@ class Pool(Administered, Generic[T]):
         attempts: int = 3,
         retry_delay: float | timedelta = 0.5,
         max_wait: float | timedelta | None = None,
-        classify: Classifier | None = None,
+        classify: Classify | None = None,
         observers: Iterable[Observer] = (),
         telemetry: bool = True,
         **options: Unpack[PoolKeywords],
@@ -96,7 +96,7 @@ class Pool(Administered, Generic[T]):
         attempts: int = 3,
         retry_delay: float | timedelta = 0.5,
         max_wait: float | timedelta | None = None,
-        classify: Classifier | None = None,
+        classify: Classify | None = None,
         observers: Iterable[Observer] = (),
         telemetry: bool = True,
         **options: Any,

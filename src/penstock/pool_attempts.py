@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from penstock import clock
 from penstock.call import Call, Overrides
-from penstock.classify import Classifier
+from penstock.classify import Classify
 from penstock.errors import DisplacedError, NoResourceError
 from penstock.events import Observer, RetryScheduled, WaitEnded
 from penstock.options import Count, Flag, Options, SecondsFromZero
@@ -29,7 +29,7 @@ class Usage(Options):
     retry_delay: SecondsFromZero = 0.5
     max_wait: SecondsFromZero | None = None
     start_within: SecondsFromZero | None = None
-    classify: Classifier | None = None
+    classify: Classify | None = None
     observers: tuple[Observer, ...] = ()
     telemetry: Flag = True
     overrides: Overrides = field(default_factory=Overrides)

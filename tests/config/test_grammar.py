@@ -559,8 +559,12 @@ WRONG_ROOTS = {
     "version: 1\npolicies: {p: {pipeline: }}": "'pipeline' must be a list of stages, outermost "
     "first; got null",
     "version: 1\npolicies: {p: {pipeline: [], clasify: 3}}": "unknown key 'clasify' in 'policy'",
-    "version: 1\npolicies: {p: {pipeline: [], classify_result: htp}}": "'classify_result' must be "
-    "http, or a reference such as {python: \"package.module:name\"}; got 'htp'",
+    "version: 1\npolicies: {p: {pipeline: [], classify_result: htp}}": "unknown preset 'htp' in "
+    "'classify_result'",
+    "version: 1\npolicies: {p: {pipeline: [], classify_result: redis}}": "unknown preset 'redis' in "
+    "'classify_result'",
+    "version: 1\npolicies: {p: {pipeline: [], classify: opnai}}": "unknown preset 'opnai' in "
+    "'classify'",
     "version: 1\npipeline: []\npolicies: {p: {pipeline: []}}": "unknown key 'pipeline' in a policy "
     "file",
     "version: 1\npolices: {}\npolicies: {p: {pipeline: []}}": "unknown key 'polices' in a policy "

@@ -4,7 +4,7 @@ from penstock.classify.chain import Answer, Classifier, Classify, chain, classif
 from penstock.classify.default import classify
 from penstock.classify.guarded import Guarded, as_verdict
 from penstock.classify.named import judging_results
-from penstock.classify.presets import PresetName, preset_named
+from penstock.classify.presets import PresetName, preset_named, presets_for
 from penstock.classify.status import classify_result
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "classify_result",
     "judging_results",
     "preset_named",
+    "presets_for",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from inspect import iscoroutinefunction
-from typing import Any, cast
+from typing import cast
 
 from penstock.classify.default import classify
 from penstock.classify.guarded import Guarded
@@ -71,7 +71,7 @@ def classifiers_of(given: object) -> tuple[Classifier | PresetName, ...]:
     return tuple(several)
 
 
-def _asked(classifier: Any) -> Callable[[BaseException], object]:
+def _asked(classifier: object) -> Callable[[BaseException], object]:
     if isinstance(classifier, str):
         return asking(preset_named(classifier))
     if iscoroutinefunction(classifier) or not callable(classifier):

@@ -9,7 +9,7 @@ from penstock.classify.kinds import top_module
 from penstock.hints import entry, peek
 from penstock.verdict import Verdict, VerdictKind
 
-__all__ = ["by_code", "by_event", "words_of"]
+__all__ = ["WORDS", "by_code", "by_event", "words_of"]
 
 _QUOTA = VerdictKind.QUOTA_EXHAUSTED
 _LIMITED = VerdictKind.RATE_LIMITED
@@ -35,10 +35,14 @@ EVENT_WORDS: dict[str, VerdictKind] = {
     "rate_limit_exceeded": _LIMITED,
     "authentication_error": _AUTH,
     "invalid_api_key": _AUTH,
+    "permission_error": _AUTH,
     "timeout_error": _TIMEOUT,
     "api_error": _TRANSIENT,
+    "conflict_error": _TRANSIENT,
     "server_error": _TRANSIENT,
     "invalid_request_error": _BUG,
+    "not_found_error": _BUG,
+    "request_too_large": _BUG,
 }
 
 _SQLSTATE = re.compile("[0-9A-Z]{5}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import islice
 from typing import cast
@@ -15,7 +15,7 @@ from penstock.classify.own import by_own_type
 from penstock.classify.presets import preset_of
 from penstock.classify.status import advised, by_status, status_of
 from penstock.errors import PolicyError
-from penstock.hints import causes
+from penstock.hints import causes, peek
 from penstock.verdict import Signal, Verdict, VerdictKind
 
 __all__ = ["by_client_type", "classify"]
@@ -60,6 +60,9 @@ _GRAVEST_FIRST = (
     VerdictKind.CANCELLED,
     VerdictKind.OK,
 )
+
+# requests, urllib3's two and the one of Python are four.
+_MOST_CARRIED = 6
 
 # A group of more than this is judged by its first members.
 _MAX_MEMBERS = 64
@@ -136,14 +139,23 @@ def by_client_type(failure: Exception) -> Verdict | None:
 
 
 def _is_refused_certificate(failure: Exception) -> bool:
-    # httpcore raises its own error with the real one as argument instead of as cause.
-    links = [link for link in causes(failure) if isinstance(link, BaseException)]
-    suspects = [*links, *(link.args[0] for link in links if link.args)]
     return any(
         base.__name__ == "SSLCertVerificationError"
-        for suspect in suspects
+        for link in causes(failure)
+        for suspect in _carried(link)
         for base in type(suspect).__mro__
     )
+
+
+def _carried(link: object) -> Iterator[object]:
+    # httpcore raises its own error with the real one as argument instead of as cause; requests has
+    # one of urllib3's there, with the real one as argument of its reason.
+    for _ in range(_MOST_CARRIED):
+        if not isinstance(link, BaseException):
+            return
+        yield link
+        reason = peek(link, "reason")
+        link = reason if isinstance(reason, BaseException) else next(iter(link.args), None)
 
 
 def _by_errno(failure: Exception) -> Verdict | None:

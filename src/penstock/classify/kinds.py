@@ -53,6 +53,7 @@ BUILTIN_TYPES: dict[str, dict[str, Row]] = {
     "urllib": {"URLError": _TRANSIENT},
 }
 
+
 def client_row(failure_type: type[BaseException]) -> Row | None:
     """Return the row of the nearest well-known class of a client library."""
     return _nearest(failure_type, CLIENT_TYPES)

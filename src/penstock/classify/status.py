@@ -103,13 +103,13 @@ def advised(verdict: Verdict, outcome: object, wall_clock: Callable[[], float]) 
     fault; AUTH and QUOTA_EXHAUSTED stay, because another resource can still serve.
     """
     headers = find_headers(outcome)
-    if not headers:
+    if not headers and verdict.retry_after is None:
         return verdict
     kind = _OBEYED[should_retry(headers)].get(verdict.kind, verdict.kind)
     if kind not in _RETRIED:
         return Verdict(kind, None, verdict.reason, verdict.sent)
-    # The delay in a body is the one there is where no header says it.
     hint = retry_after(headers, wall_now=wall_clock())
+    # The delay in a body counts where no header says one.
     hint = verdict.retry_after if hint is None else hint
     return Verdict(kind, hint, verdict.reason, verdict.sent)
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from penstock.config.block import Block
-from penstock.config.forms.base import Json, PythonObject, one_of
+from penstock.config.forms.base import Json, PythonObject
+from penstock.config.forms.classifiers import Classifiers, ResultClassifier
 from penstock.config.forms.failures import Several
 from penstock.config.plain import is_list
 from penstock.options import Flag, Options
@@ -21,10 +22,11 @@ class PolicySettings(Options):
 
     Attributes:
         pipeline: The stages, outermost first.
-        classify: What a failure means: a function of the failure that returns a verdict kind's
-            word, or None to go on to the built-in table.
-        classify_result: What a result means: `http` reads a status, or a function as above. Left
-            out, every result is good.
+        classify: What a failure means: a preset, or a function of the failure that returns a
+            verdict kind's word, or None to go on; several are asked in order, then the built-in
+            table.
+        classify_result: What a result means: `http`, or another preset of an HTTP service, reads a
+            status; or a function as above. Left out, every result is good.
         discard: A function, sync or async, called with a result that is going to be thrown away.
         observers: Functions that take every event.
         telemetry: `false` leaves its calls out of OpenTelemetry's traces and metrics.
@@ -33,7 +35,7 @@ class PolicySettings(Options):
     stage: ClassVar[str] = "policy"
 
     pipeline: Any
-    classify: Callable[..., Any] | None = None
+    classify: Any = None
     classify_result: Any = None
     discard: Callable[..., Any] | None = None
     observers: Any = ()
@@ -60,34 +62,13 @@ class _Pipeline(PythonObject):
         return {"type": "array"}
 
 
-class _ResultClassifier(PythonObject):
-    """The word ``http``, or a function."""
-
-    example = "http"
-
-    def words(self) -> str:
-        """Return the two ways."""
-        return f"http, or {super().words()}"
-
-    def read(self, value: Any) -> Any:
-        """Return the word or the function."""
-        if value == "http":
-            return "http"
-        if isinstance(value, str):
-            raise self.refuse(value)
-        return super().read(value)
-
-    def json(self) -> Json:
-        """Return the two ways."""
-        return one_of([{"const": "http"}, super().json()])
-
-
 SETTINGS = Block(
     "policy",
     PolicySettings,
     forms={
         "pipeline": _Pipeline,
-        "classify_result": _ResultClassifier,
+        "classify": Classifiers,
+        "classify_result": ResultClassifier,
         "observers": Several,
     },
 )
