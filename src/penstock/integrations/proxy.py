@@ -223,6 +223,8 @@ def _made(place: _Place) -> _StandIn:
     kind: type[Any] = type(place.target)  # pyright: ignore[reportUnknownVariableType]  # of anything
     made = _classes.get(kind)
     if made is None:
-        special = {name: method for name, method in _SPECIAL.items() if hasattr(kind, name)}
+        # Not by ``hasattr``: every class can be called.
+        names = {name for base in kind.__mro__ for name in vars(base)}
+        special = {name: method for name, method in _SPECIAL.items() if name in names}
         made = _classes[kind] = type(kind.__name__, (_StandIn,), _ALWAYS | special)
     return made(place)
