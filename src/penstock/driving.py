@@ -127,24 +127,30 @@ class Driver:
         finally:
             del thrown
 
-    def finish_now(self, thrown: BaseException) -> None:
+    def finish_now(self, thrown: BaseException) -> BaseException | None:
         """Run to the end from where nothing can be awaited; what has to wait goes on in a task.
 
-        What the pipeline raises is dropped: whoever cannot wait for it does not want it either.
+        Returns:
+            What the pipeline has raised; None where it has returned, or goes on in a task.
         """
         finishing = self.finish(thrown)
+        # As in ``run``: no cycle.
+        del thrown
         try:
             step: Any = finishing.send(None)
-        except BaseException:  # noqa: BLE001 - as the docstring says
-            return
+        except StopIteration:
+            return None
+        except BaseException as error:  # noqa: BLE001 - as the docstring says
+            return error
         try:
             task = asyncio.get_running_loop().create_task(_rest(finishing, step))
         except RuntimeError:
             # No loop is left to wait in.
             finishing.close()
-            return
+            return None
         _finishing.add(task)
         task.add_done_callback(_finishing.discard)
+        return None
 
     def _steps(self, thrown: BaseException | None) -> Generator[Any, Any, Any]:
         run, within = self._coroutine, self._context.run

@@ -126,13 +126,17 @@ class Exchange(Generic[A]):
         finally:
             del error
 
-    def close_now(self, error: BaseException | None = None) -> None:
+    def close_now(self, error: BaseException | None = None) -> BaseException | None:
         """Do the same from where nothing can be awaited.
 
         Args:
             error: What reading the answer has raised; None where it was read or is not wanted.
+
+        Returns:
+            What the stages have raised, which may be ``error`` itself; None where nothing, or where
+            they still have to wait for something.
         """
-        self._driver.finish_now(Closed() if error is None else error)
+        return self._driver.finish_now(Closed() if error is None else error)
 
 
 class _Request(HandingOperation, Generic[A]):
@@ -152,6 +156,11 @@ class _Request(HandingOperation, Generic[A]):
         self._judge = judge
         self._headers = headers
         self._attempt = attempt
+
+    @property
+    def runs_on(self) -> bool:
+        """True where the attempt says that it must not be cancelled to be made elsewhere."""
+        return bool(getattr(self._attempt, "runs_on", False))
 
     def run_for(self, call: Call) -> Self:
         """Return an operation that runs for ``call`` too."""
