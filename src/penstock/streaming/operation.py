@@ -8,7 +8,9 @@ from typing import Any, Self, cast
 
 from penstock.call import Call
 from penstock.driving import END, Closed, HandingOperation, HandOut
+from penstock.hints import peek
 from penstock.operation import name_of
+from penstock.reporting import report_headers
 from penstock.streaming.idle import IdleLimit
 from penstock.streaming.reading import MOST_KEPT_BACK, Reading
 from penstock.streaming.sources import (
@@ -66,6 +68,8 @@ class StreamOperation(HandingOperation):
     async def _read(self, items: object, owned: object) -> None:
         if not hasattr(items, "__aiter__"):
             raise refuse(items)
+        # Where the streams of OpenAI and Anthropic keep it.
+        report_headers(self.calls[-1], peek(peek(items, "response"), "headers"))
         iterator = aiter(cast("AsyncIterable[Any]", items))
         closing = iterator if owned is not None or inspect.isasyncgen(iterator) else None
         try:
@@ -98,13 +102,18 @@ class StreamOperation(HandingOperation):
     async def _begin(self, iterator: AsyncIterator[Any]) -> None:
         """Hand on the first item that matters, and before it those that were kept back for it.
 
-        They are dropped where no such item comes: the next attempt brings its own.
+        They are dropped where the source fails before that: the next attempt brings its own.
         """
         kept: list[Any] = []
         while (item := await next_of(iterator)) is not END:
             kept.append(item)
             if self.reading.begins_with(item) or len(kept) == MOST_KEPT_BACK:
                 break
+        else:
+            if kept and self.reading.first is None:
+                # Items that are known: the answer that they announce has an end of its own.
+                msg = "the stream ended before the answer that it announced"
+                raise EOFError(msg)
         if kept:
             self.commit()
         while kept:

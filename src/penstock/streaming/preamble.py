@@ -31,15 +31,21 @@ EMPTY_BLOCKS = frozenset({"text", "thinking"})
 def is_preamble(item: object) -> bool:
     """Whether an item says nothing yet; False for what is not known, or cannot be read."""
     for base in type(item).__mro__:
-        rule = _RULES.get(".".join(base.__module__.split(".")[:2])) or _RULES.get(
-            base.__module__.partition(".")[0]
-        )
+        rule = _rule_of(base)
         if rule is not None:
             try:
                 return rule(item)
             except Exception:  # noqa: BLE001 - SDKs build items of any junk, unchecked
                 return False
     return False
+
+
+def _rule_of(cls: type[object]) -> Callable[[object], bool] | None:
+    module: object = cls.__module__
+    if not isinstance(module, str):
+        return None
+    top, _, rest = module.partition(".")
+    return _RULES.get(f"{top}.{rest.partition('.')[0]}") if top == "google" else _RULES.get(top)
 
 
 def _of_openai(item: Any) -> bool:  # noqa: ANN401 - an SDK's own
