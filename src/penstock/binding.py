@@ -14,6 +14,7 @@ from penstock.classify import Classify
 from penstock.edges import (
     failure_classifier,
     judging,
+    report_answer,
     result_classifier,
     running_again,
     start,
@@ -28,7 +29,7 @@ from penstock.stage import Handler, Stage, compose, name_of
 from penstock.stages.timeout import OverrideTimeout
 from penstock.switch import LIVE, switching, telling, watch_pool
 
-__all__ = ["Pipeline", "Settings", "bind", "context_of", "gate_of", "observers_of"]
+__all__ = ["Pipeline", "Settings", "bind", "context_of", "gate_of", "limits_of", "observers_of"]
 
 _ABOVE_ATTEMPTS = ("timeout", "fallback", "budget")
 
@@ -115,6 +116,11 @@ def gate_of(stages: Sequence[Stage]) -> Any:
     return next((stage for stage in stages if hasattr(stage, "health_for")), None)
 
 
+def limits_of(stages: Sequence[Stage]) -> tuple[Any, ...]:
+    """Return the stages of a pipeline that take a service's word for what is left of its quota."""
+    return tuple(stage for stage in stages if hasattr(stage, "heed"))
+
+
 def bind(settings: Settings, stages: Sequence[Stage]) -> Pipeline:
     """Nest the stages, with what stands at both ends.
 
@@ -157,7 +163,10 @@ def _ends(
     rotation = gate_of(stages)
     innermost = start if rotation is None else starting_with(rotation.options.inject)
     if settings.classify_result is not None:
-        innermost = judging(result_classifier(settings.classify_result), innermost)
+        how = settings.classify_result
+        judge = result_classifier(how)
+        # Who says that results are answers of HTTP has their headers read too.
+        innermost = judging(judge, innermost, report_answer if isinstance(how, str) else None)
     if frames is not None:
         innermost = frames.attempt(innermost)
     plain = _nest(stages, innermost, rotation)

@@ -7,7 +7,7 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from penstock import clock
 from penstock.errors import PolicyError
@@ -23,6 +23,7 @@ __all__ = [
     "Call",
     "CallContext",
     "Cost",
+    "Heeding",
     "Meter",
     "Overrides",
     "RefusedResult",
@@ -75,6 +76,7 @@ class CallContext:
             async.
         gate: The pool of resources that stands innermost, as the stages further out see it; None
             without rotation.
+        limits: The rate limits that take a service's word for what is left of its quota.
         outside: Takes events that belong to no call (a circuit opened by hand); None when nobody
             wants them.
     """
@@ -85,6 +87,7 @@ class CallContext:
     notify: Callable[[Event], None] | None = None
     discard: Callable[[Any], object] | None = None
     gate: Gate | None = None
+    limits: tuple[Heeding, ...] = ()
     outside: Callable[[Event], None] | None = None
 
     @property
@@ -104,6 +107,14 @@ class RefusedResult(Exception):  # noqa: N818 - travels inside the pipeline, nev
         super().__init__(verdict.reason or verdict.kind.value)
         self.result = result
         self.verdict = verdict
+
+
+class Heeding(Protocol):
+    """A stage that holds calls back while a service says that its quota is used up."""
+
+    def heed(self, headers: object) -> None:
+        """Take what an answer's headers say."""
+        ...
 
 
 class Meter:
@@ -257,6 +268,23 @@ class Call:
             raise PolicyError(msg)
         for meter in self.meters:
             meter.settle(costs if cost is None else cost)
+
+    def report(self, headers: object) -> None:
+        """Tell whom it concerns what the headers of a good answer say is left of the quota.
+
+        Where resources rotate that is the resource of this attempt, which rests once nothing is
+        left; elsewhere the rate limits, which start nothing until there is more, 120 s at most.
+        The transports and clients of ``penstock.integrations`` do this by themselves.
+
+        Args:
+            headers: An answer's headers, of any kind; those that say nothing change nothing.
+        """
+        context, lease = self.context, self.lease
+        if lease is not None:
+            lease.report(headers=headers)
+        elif context.gate is None:
+            for limit in context.limits:
+                limit.heed(headers)
 
     def emit(self, event_type: Callable[..., Event], **facts: Any) -> None:
         """Tell the observers; callers check ``notify`` first where it is hot."""

@@ -17,6 +17,7 @@ from penstock.classify import (
 )
 from penstock.driving import HandingOperation
 from penstock.errors import ConfigError, DisplacedError, NoResourceError
+from penstock.hints import peek
 from penstock.matching import is_async_callable
 from penstock.stage import Handler
 from penstock.verdict import Verdict, VerdictKind
@@ -24,6 +25,7 @@ from penstock.verdict import Verdict, VerdictKind
 __all__ = [
     "failure_classifier",
     "judging",
+    "report_answer",
     "result_classifier",
     "running_again",
     "start",
@@ -59,10 +61,19 @@ def _start_with_resource(call: Call) -> Coroutine[Any, Any, Any]:
     return call.fn(call.resource, *call.args, **call.kwargs)
 
 
-def judging(classify_result: Callable[[Any], Verdict | None], begin: Handler = start) -> Handler:
+def judging(
+    classify_result: Callable[[Any], Verdict | None],
+    begin: Handler = start,
+    on_good: Callable[[Call, Any], None] | None = None,
+) -> Handler:
     """Return an innermost handler that also asks what the result means.
 
     A result that is a failure travels outward as ``RefusedResult``, so that every stage sees it.
+
+    Args:
+        classify_result: Takes a result; None takes it as good.
+        begin: Starts the operation.
+        on_good: Told of every good result while its resource is still held.
     """
 
     async def start_and_judge(call: Call) -> Any:
@@ -72,10 +83,20 @@ def judging(classify_result: Callable[[Any], Verdict | None], begin: Handler = s
             return result
         verdict = classify_result(result)
         if verdict is None or verdict.kind is VerdictKind.OK:
+            if on_good is not None:
+                on_good(call, result)
             return result
         raise RefusedResult(result, verdict)
 
     return start_and_judge
+
+
+def report_answer(call: Call, answer: Any) -> None:
+    """Tell whom it concerns what a good answer of HTTP says is left of the quota."""
+    if call.lease is not None or call.context.limits:
+        headers = peek(answer, "headers")
+        if headers is not None:
+            call.report(headers)
 
 
 def unwrapping(call_next: Handler) -> Handler:

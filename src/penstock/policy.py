@@ -15,7 +15,7 @@ from datetime import timedelta
 from types import FunctionType, MethodType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
-from penstock.binding import Pipeline, Settings, bind, context_of, gate_of, observers_of
+from penstock.binding import Pipeline, Settings, bind, context_of, gate_of, limits_of, observers_of
 from penstock.call import Call, CallContext, Cost
 from penstock.classify import Answer, Classify, PresetName
 from penstock.client_wrapping import ClientWrapping
@@ -96,9 +96,9 @@ class Policy(FluentStages, Rotatable, ManyCalls, Loadable, ClientWrapping):
 
     def _with(self, stages: tuple[Stage, ...]) -> Self:
         policy = object.__new__(type(self))
-        gate, context = gate_of(stages), self._context
-        if gate is not context.gate:
-            context = replace(context, gate=gate)
+        gate, limits, context = gate_of(stages), limits_of(stages), self._context
+        if gate is not context.gate or limits != context.limits:
+            context = replace(context, gate=gate, limits=limits)
         policy._setup(self._settings, stages, context)
         return policy
 

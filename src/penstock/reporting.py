@@ -8,12 +8,10 @@ __all__ = ["report_headers"]
 
 
 def report_headers(call: Call, headers: object) -> None:
-    """Tell the resource of a call what the headers of an answer say is left of its quota.
+    """Tell the resource of a call, or its rate limits, what an answer says is left of the quota.
 
     Args:
         call: Whose answer it is.
         headers: A mapping or pairs, of any kind and in any case; what cannot be read says nothing.
     """
-    lease = call.lease
-    if lease is not None:
-        lease.report(headers=headers)
+    call.report(headers)

@@ -158,7 +158,7 @@ _REDIS = {"redis", "valkey"}
 
 
 def read_redis(outcome: object, body: object, wall_now: float) -> Verdict | None:
-    """Read the first word of a plain ``ResponseError``, and a refused login behind a lost connection.
+    """Read the first word of a plain ``ResponseError``, and a refused login behind another error.
 
     While it connects, redis-py raises its ``ConnectionError`` from the ``AuthenticationError``.
     """

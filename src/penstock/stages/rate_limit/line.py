@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from threading import get_ident
 
 from penstock import clock
 from penstock.parking import Home, park_until_granted, wake
@@ -10,6 +12,9 @@ from penstock.stages.rate_limit.machine import Costs, RateLimitMachine, Receipts
 from penstock.waitlist import Waiter, WaiterState
 
 __all__ = ["RateLine"]
+
+# The most a server's hint may stop everybody: the same two minutes that retry takes from a hint.
+_MOST_PAUSE = 120.0
 
 
 class RateLine:
@@ -83,6 +88,17 @@ class RateLine:
         """Charge or give back the difference between what was paid and what was used."""
         self.machine.settle(clock.now(), receipts, paid, actual)
         self.pump()
+
+    def pause(self, seconds: float) -> None:
+        """Start nothing for so long, 120 s at most; from any thread, another one hands it over."""
+        until = clock.now() + min(seconds, _MOST_PAUSE)
+        home, loop = self.home, self.home.loop
+        if get_ident() == home.thread or loop is None or not loop.is_running():
+            self.machine.pause(until)
+            return
+        # The loop that is closed in this moment has nobody left to be paused.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(self.machine.pause, until)
 
     def pump(self) -> None:
         """Wake everybody whose turn has come."""

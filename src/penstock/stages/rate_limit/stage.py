@@ -12,6 +12,7 @@ from penstock.errors import RateLimitedError
 from penstock.events import CallRejected, WaitEnded
 from penstock.options import checked_cost
 from penstock.parking import Home, park_until_granted
+from penstock.pools.quota import quota_left
 from penstock.stage import Handler
 from penstock.stages.rate_limit.line import RateLine
 from penstock.stages.rate_limit.machine import Costs, RateLimitMachine, Receipts
@@ -20,9 +21,6 @@ from penstock.stages.rate_limit.reservation import RateMeter, Reservation, rate_
 from penstock.verdict import LimiterEffect
 
 __all__ = ["RateLimit"]
-
-# The most a server's hint may stop everybody: the same two minutes that retry takes from a hint.
-_MOST_PAUSE = 120.0
 
 
 class RateLimit:
@@ -114,6 +112,16 @@ class RateLimit:
         await reservation.wait(self.options.max_wait if max_wait is None else max_wait)
         return reservation
 
+    def heed(self, headers: object) -> None:
+        """Start nothing until a quota that an answer calls used up is back; 120 s at most.
+
+        Args:
+            headers: An answer's headers, of any kind; those that say nothing change nothing.
+        """
+        left, back_in = quota_left(headers)
+        if left is not None and left < 1 and back_in:
+            self._line.pause(back_in)
+
     def change_rate(self, rate: Any) -> None:
         """Go on with another rate, written as in the options; what was used stays used.
 
@@ -190,7 +198,7 @@ class RateLimit:
         if effect is LimiterEffect.REFUND or not verdict.sent:
             self._line.give_back(receipts, paid)
         elif effect is LimiterEffect.PAUSE and verdict.retry_after and not call.context.rotates:
-            self._machine.pause(clock.now() + min(verdict.retry_after, _MOST_PAUSE))
+            self._line.pause(verdict.retry_after)
 
     def _costs_of(self, call: Call) -> Costs:
         cost = call.cost
