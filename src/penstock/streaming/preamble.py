@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from penstock.hints import peek
+
 __all__ = ["is_preamble"]
 
 # The ``type`` of such events: OpenAI's Responses API, and Anthropic's Messages API.
@@ -41,7 +43,7 @@ def is_preamble(item: object) -> bool:
 
 
 def _rule_of(cls: type[object]) -> Callable[[object], bool] | None:
-    module: object = cls.__module__
+    module = peek(cls, "__module__")
     if not isinstance(module, str):
         return None
     top, _, rest = module.partition(".")
