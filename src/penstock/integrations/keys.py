@@ -47,6 +47,11 @@ class KeyHeader:
         if header is not None:
             self._check(header)
 
+    @property
+    def puts(self) -> bool:
+        """Whether there is a header to put keys into."""
+        return self._header is not None
+
     def covers(self, url: object) -> bool:
         """Whether the policy is for requests to this URL; others are sent without it."""
         if self._origins is not None:
