@@ -236,6 +236,23 @@ def test_a_hint_for_what_is_never_retried_is_left_out():
     assert classify(Failure(status_code=404, headers=HINT)).retry_after is None
 
 
+@pytest.mark.parametrize(
+    ("headers", "verdict"),
+    [
+        ({"retry-after": "60"}, Verdict(LIMITED, 60.0, "403")),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "60"}, Verdict(LIMITED, 60.0, "403")),
+        ({"x-ratelimit-remaining": "9", "x-ratelimit-reset": "60"}, Verdict(BUG, None, "403")),
+        ({"retry-after": "60", "x-should-retry": "false"}, Verdict(BUG, None, "403")),
+        ({"retry-after": "0"}, Verdict(BUG, None, "403")),
+        ({}, Verdict(BUG, None, "403")),
+    ],
+)
+def test_a_refusal_that_says_when_to_come_back_is_a_rate_limit(headers, verdict):
+    """GitHub's is a 403; one about an object says no such thing."""
+    assert classify(Failure(status_code=403, headers=headers)) == verdict
+    assert classify_result(SimpleNamespace(status=403, headers=headers)) == verdict
+
+
 def test_a_hint_is_found_on_the_cause():
     """A plain error that was raised from an HTTP error keeps its kind and gains the hint."""
     failure = RuntimeError()
@@ -420,7 +437,7 @@ def test_a_method_called_code_is_not_called_elsewhere():
     [
         *(("ThrottlingException", 400, LIMITED), ("SlowDown", 503, LIMITED)),
         *(("RequestTimeout", 400, TRANSIENT), ("ExpiredToken", 400, AUTH)),
-        *(("InternalError", 500, TRANSIENT), ("AccessDenied", 403, BUG), ("NoSuchKey", 404, BUG)),
+        *(("InternalError", 500, TRANSIENT), ("NoSuchKey", 404, BUG)),
     ],
 )
 def test_the_code_of_aws_comes_before_its_status(code, status, kind):

@@ -62,6 +62,57 @@ def test_what_makes_no_sense_is_not_there(junk):
     assert after({**EXHAUSTED, "x-ratelimit-reset-requests": junk}) is None
 
 
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        # Nothing is capped here: how long a hint is obeyed is the policy's own decision.
+        ({"Retry-After": "410400"}, 410_400.0),
+        ({"retry-after-ms": "410400000"}, 410_400.0),
+        ({"Retry-After": "Thu, 26 Nov 2026 06:00:00 GMT"}, 410_400.0),
+        ({**EXHAUSTED, "x-ratelimit-reset-requests": "114h0m0s"}, 410_400.0),
+        ({"Retry-After": str(int(NOW + 30) * 1000)}, 30.0),
+        ({"Retry-After": "999999999999999999"}, 999_999_999_999_999.0 - NOW),
+        ({"Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT"}, 0.0),
+        ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}, 253_402_300_799 - NOW),
+        ({"Retry-After": "7" + " " * 10_000}, 7.0),
+        ({"x-amz-retry-after": "-1", "Retry-After": "3"}, 3.0),
+        ({"grpc-retry-pushback-ms": "-1"}, None),
+        ({"grpc-retry-pushback-ms": "-1", "Retry-After": "3"}, 3.0),
+        ({"RateLimit-Remaining": "0", "RateLimit-Reset": str(int(NOW) + 9)}, 9.0),
+        ({"RateLimit-Remaining": "0", "RateLimit-Reset": "-9"}, None),
+        ({"x-ratelimit-remaining": "-3", "x-ratelimit-reset": "9"}, None),
+        ({"x-ratelimit-remaining": "0.0", "x-ratelimit-reset": "9"}, 9.0),
+    ],
+)
+def test_the_extremes_have_an_outcome(headers, seconds):
+    """114 hours, the end of time, the beginning of time, and less than nothing."""
+    delay = after(headers)
+
+    assert delay == (seconds if seconds is None else pytest.approx(seconds))
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        *("", '"', '"a', "a;", ";r=0;t=30", '"a" ;; r=0', '"a";r', '"a";r=;t=30', '"a";r=x;t=30'),
+        *('"a";r=-1;t=30', '"a";r=0;t=-30', '"a";r=0;t=inf', '"a";r=0;t="30s"', '"a";r=0;t=?1'),
+        *('"a";R=0;T=30', '"a";r=0;t=30\x00', '"a";r=0;t=30 "b"', "(a b);r=0;t=30", "=0;t=30"),
+        *('"a";r=\u0660;t=30', '"a";r=0;t=' + "9" * 40, "remaining=0", "limit=0, reset=30"),
+    ],
+)
+def test_a_structured_field_that_is_wrong_asks_for_nothing(field):
+    """RFC 9651 has the whole field ignored, and a number that is none is not guessed at."""
+    assert after({"RateLimit": field}) is None
+
+
+def test_of_a_structured_field_what_is_right_counts_beside_its_policy():
+    """A policy that is wrong takes nothing from a limit that is right."""
+    headers = {"RateLimit": '"a";r=0;t=30', "RateLimit-Policy": '"a";;;q=x'}
+
+    assert after(headers) == 30.0
+    assert after({"RateLimit": '"a";r=0', "RateLimit-Policy": '"a";;;w=60'}) is None
+
+
 def test_a_date_is_relative_to_the_clock_of_the_server():
     """The answer's own ``Date`` decides, however wrong our clock is."""
     headers = {"Date": DATE, "Retry-After": "Sat, 21 Nov 2026 12:00:30 GMT"}
@@ -230,6 +281,90 @@ def message():
 def test_headers_come_in_any_container(headers):
     """Mappings, pairs and bytes of any case are all headers; of two lines the first counts."""
     assert after(headers) == 7.0
+
+
+def httpx_headers(pairs):
+    """Return what an answer of httpx has."""
+    return httpx.Headers([(name.encode(), value) for name, value in pairs])
+
+
+def httpx2_headers(pairs):
+    """Return what an answer of httpx2 has."""
+    httpx2 = pytest.importorskip("httpx2")
+    return httpx2.Headers([(name.encode(), value) for name, value in pairs])
+
+
+def aiohttp_headers(pairs):
+    """Return what an answer of aiohttp has."""
+    multidict = pytest.importorskip("multidict")
+    # As its parser decodes them: bytes that are no UTF-8 become lone surrogates.
+    decoded = ((name, value.decode("utf-8", "surrogateescape")) for name, value in pairs)
+    return multidict.CIMultiDictProxy(multidict.CIMultiDict(decoded))
+
+
+def requests_headers(pairs):
+    """Return what an answer of requests has; of several lines it makes one."""
+    structures = pytest.importorskip("requests.structures")
+    joined = {}
+    for name, value in pairs:
+        text = value.decode("latin-1")
+        joined[name] = f"{joined[name]}, {text}" if name in joined else text
+    return structures.CaseInsensitiveDict(joined)
+
+
+def grpc_headers(pairs):
+    """Return what the error of a call of grpc.aio has, as text or as bytes."""
+    aio = pytest.importorskip("grpc.aio")
+    return aio.Metadata(*((name.lower(), value) for name, value in pairs))
+
+
+CONTAINERS = [
+    pytest.param(make, marks=pytest.mark.covers(name, "junk"), id=name)
+    for name, make in {
+        "httpx": httpx_headers,
+        "httpx2": httpx2_headers,
+        "aiohttp": aiohttp_headers,
+        "requests": requests_headers,
+        "grpc": grpc_headers,
+    }.items()
+]
+
+
+@pytest.mark.parametrize("make", CONTAINERS)
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(b"", b"soon", b"-5", b"inf", b"nan", b"1e3", b"\xff\xfe7", "\u0663".encode(), b"7\x00"),
+        *(b"9" * 10_000, b"x" * 10_000, b"Sat, 99 Nov 2026 12:00:00 GMT", b"2026-13-01T00:00:00Z"),
+        b'"a";r=0;t=30;;;',
+    ],
+    ids=lambda value: repr(value[:24]),
+)
+def test_junk_in_the_headers_of_a_client_is_not_there(make, value):
+    """In the mapping that the library itself hands out, under every name."""
+    names = ("Retry-After", "Retry-After-Ms", "RateLimit", "X-RateLimit-Reset", "Date")
+    headers = make([*((name, value) for name in names), ("X-RateLimit-Remaining", b"0")])
+
+    assert after(headers) is None
+    assert should_retry(headers) is None
+
+
+@pytest.mark.parametrize("make", CONTAINERS)
+def test_good_hints_in_the_headers_of_a_client_are_read(make):
+    """In any case of letters; of two lines of a quota that is used up, both count."""
+    headers = make(
+        [("Retry-After", b"7"), ("RateLimit", b'"a";r=5;t=9'), ("RateLimit", b'"b";r=0;t=8')]
+    )
+
+    assert after(headers) == 7.0
+    assert [quota.resets_in for quota in quotas(headers, wall_now=NOW)] == [9, 8]
+
+
+def test_two_lines_that_a_client_has_made_one_are_no_number():
+    """Which of them is meant is not ours to guess; the reset of a quota would still count."""
+    headers = requests_headers([("Retry-After", b"5"), ("Retry-After", b"9")])
+
+    assert after(headers) is None
 
 
 def test_lines_of_a_list_field_belong_together():

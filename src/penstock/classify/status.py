@@ -105,14 +105,19 @@ def advised(verdict: Verdict, outcome: object, wall_clock: Callable[[], float]) 
     headers = find_headers(outcome)
     if not headers and verdict.retry_after is None:
         return verdict
-    kind = _OBEYED[should_retry(headers)].get(verdict.kind, verdict.kind)
+    advice, hint = should_retry(headers), retry_after(headers, wall_now=wall_clock())
+    kind = _OBEYED[advice].get(verdict.kind, verdict.kind)
+    if verdict == _FORBIDDEN and advice is None and hint:
+        # Who is refused for good is not told when to come back: GitHub limits with a 403.
+        kind = VerdictKind.RATE_LIMITED
     if kind not in _RETRIED:
         return Verdict(kind, None, verdict.reason, verdict.sent)
-    hint = retry_after(headers, wall_now=wall_clock())
     # The delay in a body counts where no header says one.
     hint = verdict.retry_after if hint is None else hint
     return Verdict(kind, hint, verdict.reason, verdict.sent)
 
+
+_FORBIDDEN = Verdict(VerdictKind.CALLER_BUG, reason="403")
 
 _RETRIED = frozenset(
     kind
