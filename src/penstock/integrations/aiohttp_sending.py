@@ -1,0 +1,139 @@
+"""One request of aiohttp on its way through a policy: what each attempt does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import (
+    ClientHandlerType,
+    ClientPayloadError,
+    ClientProxyConnectionError,
+    ClientRequest,
+    ClientResponse,
+    hdrs,
+)
+from aiohttp.payload import BytesPayload
+from yarl import URL
+
+from penstock.call import Call
+from penstock.integrations.http_rules import Rules
+
+__all__ = ["Sending"]
+
+
+class Sending:
+    """Sends one request, once per attempt.
+
+    Attributes:
+        call: The call of the latest attempt; None before the first.
+        last: The answer that came last; None before there is one.
+    """
+
+    __slots__ = (
+        "_handler",
+        "_header",
+        "_may_repeat",
+        "_proxies",
+        "_request",
+        "_rules",
+        "_was_begun",
+        "call",
+        "last",
+    )
+
+    def __init__(
+        self,
+        request: ClientRequest,
+        handler: ClientHandlerType,
+        rules: Rules,
+        header: str | None,
+        *,
+        proxies: bool,
+    ) -> None:
+        self.call: Call | None = None
+        self.last: ClientResponse | None = None
+        self._request = request
+        self._handler = handler
+        self._rules = rules
+        self._header = hdrs.PROXY_AUTHORIZATION if proxies else header
+        self._proxies = proxies
+        self._may_repeat = rules.may_repeat(request.method, request.headers)
+        self._was_begun = False
+
+    @property
+    def runs_on(self) -> bool:
+        """True where an older call's failure must not end this attempt to begin it elsewhere."""
+        return not self._may_repeat or _is_spent(self._request)
+
+    async def __call__(self, call: Call) -> ClientResponse:
+        """Send it for this attempt and return the answer, its body unread."""
+        self.call = call
+        if self._was_begun:
+            await self._begin_again(call)
+        self._was_begun = True
+        before = self._request.headers.getall(self._header, []) if self._header else []
+        try:
+            self._dress(call)
+            response = await self._handler(self._request)
+        except BaseException as failure:
+            await self._has_failed(call, failure)
+            raise
+        finally:
+            # What was sent was written; what is left here is shown in ``request_info`` and errors.
+            self._undress(before)
+        self.last = response
+        refused = self._may_repeat or self._rules.was_refused(response.status, response.headers)
+        if not refused or _is_spent(self._request):
+            call.committed = True
+        return response
+
+    async def _begin_again(self, call: Call) -> None:
+        request = self._request
+        # The writer of the attempt before was cancelled, and still has hold of the body.
+        await request.close()
+        if _is_spent(request):
+            call.committed = True
+            msg = "an attempt before has used the request's body up; give bytes, or a seekable file"
+            raise ClientPayloadError(msg)
+        # "100 Continue" is waited for with a future, which the attempt before has used too.
+        request.update_expect_continue()
+
+    def _dress(self, call: Call) -> None:
+        request, resource = self._request, call.resource
+        if not self._proxies:
+            self._rules.keys.put(request.headers, resource, request.url)
+        elif resource is not None:
+            # The password of another proxy is not for this one.
+            request.headers.popall(hdrs.PROXY_AUTHORIZATION, None)
+            url: Any = resource.value_for(request.url)
+            request.update_proxy(URL(url), None, None)
+
+    def _undress(self, before: list[str]) -> None:
+        if self._header is not None:
+            headers = self._request.headers
+            headers.popall(self._header, None)
+            headers.extend((self._header, value) for value in before)
+
+    async def _has_failed(self, call: Call, failure: BaseException) -> None:
+        if isinstance(failure, Exception):
+            # Only then is it known what has become of the body.
+            await self._request.close()
+        unsent = self._rules.was_unsent(call, failure)
+        if not (self._may_repeat or unsent) or _is_spent(self._request):
+            call.committed = True
+        if type(failure) is TimeoutError:
+            # ``ClientTimeout(total=...)`` of the session: each further attempt would fail at once.
+            call.committed = True
+        lease = call.lease
+        if self._proxies and lease and isinstance(failure, ClientProxyConnectionError):
+            lease.cooldown(reason=type(failure).__name__)
+
+
+def _is_spent(request: ClientRequest) -> bool:
+    """Whether a body can be read once, and was."""
+    body: Any = request.body
+    if not body:
+        return False
+    consumed = getattr(body, "consumed", None)
+    # The first versions with middlewares do not say.
+    return not isinstance(body, BytesPayload) if consumed is None else bool(consumed)
