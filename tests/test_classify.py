@@ -161,6 +161,15 @@ def test_a_subclass_counts_as_what_it_derives_from():
     assert verdict == Verdict(TRANSIENT, None, "WarehouseGone", sent=False)
 
 
+def test_a_class_made_without_a_module_is_looked_at():
+    """Code that is run by ``exec`` says that it is from ``builtins``."""
+    namespace = {}
+    exec("class Busy(Exception):\n    status_code = 503", namespace)
+
+    assert namespace["Busy"].__module__ == "builtins"
+    assert classify(namespace["Busy"]()) == Verdict(OVERLOADED, None, "503")
+
+
 def test_a_note_changes_nothing():
     """Retry adds a note to the failure that it gives up on."""
     failure = ConnectionResetError()

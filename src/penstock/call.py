@@ -274,7 +274,7 @@ class Call:
 
         Where resources rotate that is the resource of this attempt, which rests once nothing is
         left; elsewhere the rate limits, which start nothing until there is more, 120 s at most.
-        The transports and clients of ``penstock.integrations`` do this by themselves.
+        The transports of ``penstock.integrations`` do this by themselves.
 
         Args:
             headers: An answer's headers, of any kind; those that say nothing change nothing.

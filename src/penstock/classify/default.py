@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import errno
 import time
 from collections.abc import Callable, Iterator
@@ -179,7 +180,7 @@ def _type_verdict(failure_type: type[BaseException]) -> Verdict | None:
         return None
     for base in failure_type.__mro__:
         # Python's own types have none of the attributes, but their base has a ``__dict__``.
-        names = vars(base).keys() if base.__module__ != "builtins" else ()
+        names = () if vars(builtins).get(base.__name__) is base else vars(base).keys()
         if not (TELLING | _ANSWERING).isdisjoint(names):
             return None
     preset = preset_of(failure_type)
