@@ -623,7 +623,7 @@ async def test_a_stream_that_has_handed_items_on_is_not_retried():
     outcome, _ = await outcome_of(policy_of().with_stage(commit).call(operation))
 
     assert len(operation.times) == 1
-    assert "the stream has handed items on" in outcome.__notes__[0]
+    assert "it has gone too far to be made again" in outcome.__notes__[0]
 
 
 async def test_retries_pay_the_rate_limit_further_in():

@@ -23,7 +23,7 @@ class Reason(enum.Enum):
 
     ATTEMPTS_SPENT = "attempts spent"
     NOT_RETRIED = "such a failure is not retried"
-    COMMITTED = "the stream has handed items on"
+    COMMITTED = "it has gone too far to be made again"
     HINT_TOO_LONG = "the server asks for a longer wait than max_server_delay"
     TIME_SPENT = "the time for retries is spent"
     DEADLINE = "the next wait cannot end before the deadline"
