@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import tracemalloc
 import weakref
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from penstock import PoolStoppedError, SkipTask, StopPool
 from penstock.testing import run
 from penstock.workers import Job, JobState, WorkerPool
 
@@ -29,6 +31,23 @@ class Clerk:
 
     async def interrupt(self) -> None:
         raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("signal", [StopPool, SkipTask])
+def test_a_job_that_ends_with_a_signal_is_reported_by_the_pool_alone(signal, caplog):
+    """It was meant for the pool, which tells of it; asyncio has nothing to add when it is lost."""
+
+    async def main() -> None:
+        pool = WorkerPool.of(lambda: (_ for _ in ()).throw(signal("enough")), size=1)
+        with contextlib.suppress(PoolStoppedError, signal):
+            async with pool:
+                await pool.submit()
+                await pool.join()
+
+    run(main())
+    gc.collect()
+
+    assert [r for r in caplog.records if r.name == "asyncio"] == []
 
 
 def test_a_job_in_line_takes_no_more_than_600_bytes():

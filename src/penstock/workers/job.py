@@ -8,6 +8,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from penstock.errors import PoolStoppedError
+from penstock.verdict import Signal
 
 if TYPE_CHECKING:
     from penstock.waitlist import Waiter
@@ -138,8 +139,8 @@ class Job(asyncio.Future[R]):
             super().cancel(*failure.args)
         else:
             self.set_exception(failure)
-            if isinstance(failure, PoolStoppedError):
-                # The pool has told of all of them in one line; asyncio need not, of each.
+            if isinstance(failure, PoolStoppedError | Signal):
+                # The pool has been told, and tells in its own words; asyncio need not, of each.
                 self.exception()
 
     def let_go(self) -> None:
