@@ -318,6 +318,37 @@ def test_a_policy_names_its_hooks(check_file):
     assert len({type(event).__name__ for event in SEEN}) > 2
 
 
+def test_a_policy_names_presets(check_file):
+    """One, or several with functions between them; each is asked in the order written."""
+    checked = check_file(f"""
+        version: 1
+        policies:
+          p: {{classify: openai, classify_result: openai, pipeline: []}}
+          q: {{classify: [{at("classify")}, stripe], pipeline: []}}
+          r: {{pipeline: []}}
+    """)
+
+    conflict = OSError()
+    conflict.status_code = 409
+    kinds = [policy._context.classify(conflict).kind.value for policy in checked.policies.values()]
+
+    assert checked.problems == ()
+    assert kinds == ["transient", "transient", "caller_bug"]
+
+
+@pytest.mark.parametrize("option", ["classify", "classify_result"])
+@pytest.mark.parametrize("wrong", ["3", "true", "[[openai]]", "{openai: http}"])
+def test_what_is_no_preset_and_no_function_is_refused(check_file, option, wrong):
+    """The message says what may be written."""
+    checked = check_file(f"version: 1\npolicies: {{p: {{pipeline: [], {option}: {wrong}}}}}")
+
+    (problem,) = checked.problems
+
+    assert f"'{option}' must be the name of a preset" in problem.message or "python" in (
+        problem.hint or ""
+    )
+
+
 def test_settings_of_python_win_over_the_file(tmp_path):
     """What code hands over is nearer than what a file says."""
     file = tmp_path / "p.yaml"
@@ -561,8 +592,8 @@ WRONG_ROOTS = {
     "version: 1\npolicies: {p: {pipeline: [], clasify: 3}}": "unknown key 'clasify' in 'policy'",
     "version: 1\npolicies: {p: {pipeline: [], classify_result: htp}}": "unknown preset 'htp' in "
     "'classify_result'",
-    "version: 1\npolicies: {p: {pipeline: [], classify_result: redis}}": "unknown preset 'redis' in "
-    "'classify_result'",
+    "version: 1\npolicies: {p: {pipeline: [], classify_result: redis}}": "unknown preset "
+    "'redis' in 'classify_result'",
     "version: 1\npolicies: {p: {pipeline: [], classify: opnai}}": "unknown preset 'opnai' in "
     "'classify'",
     "version: 1\npipeline: []\npolicies: {p: {pipeline: []}}": "unknown key 'pipeline' in a policy "

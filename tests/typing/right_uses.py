@@ -284,6 +284,8 @@ def settings_are_typed() -> None:
 
     Policy("a", classify=classify, classify_result=judge, discard=discard, observers=[observe])
     Policy("b", classify=lambda failure: "auth", classify_result="http", discard=print)
+    Policy("c", classify="openai", classify_result="anthropic")
+    Policy("d", classify=["google_genai", classify, lambda failure: None])
 
 
 # --- stages of one's own ------------------------------------------------------------------------

@@ -67,6 +67,7 @@ async def many_calls_check_their_items() -> None:
 def building_checks_the_options() -> None:
     Policy(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     Policy("a", classify="transient")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Policy("a", classify=["opnai"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     Policy("a", classify_result="https")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     Policy("a", observers=print)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     policy.with_timeout("5s")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
