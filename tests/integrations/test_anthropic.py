@@ -152,9 +152,9 @@ async def test_calls_go_on_over_five_keys(server: str, clients: Any):
     script = Script(
         server,
         {
-            "revoked": [{"status": 401, "error": {"type": "authentication_error"}}],
-            "limited": [{"status": 429, "error": LIMITED, "headers": {"retry-after": "40"}}],
-            "unpaid": [{"status": 402, "error": {"type": "billing_error"}}],
+            "revoked": [{"status": 401, "error": {"type": "authentication_error"}}] * 20,
+            "limited": [{"status": 429, "error": LIMITED, "headers": {"retry-after": "40"}}] * 20,
+            "unpaid": [{"status": 402, "error": {"type": "billing_error"}}] * 20,
             "busy": [{"status": 529, "error": OVERLOADED}],
         },
     )
@@ -284,9 +284,7 @@ async def test_no_attempt_outlives_the_deadline(server: str, clients: Any):
 
 @pytest.mark.covers("anthropic", "streams")
 @pytest.mark.parametrize("then", ["reset", "cut", OVERLOADED], ids=str)
-async def test_a_stream_is_opened_again_until_its_first_item(
-    server: str, clients: Any, then: Any
-):
+async def test_a_stream_is_opened_again_until_its_first_item(server: str, clients: Any, then: Any):
     """What ``create`` alone would not see; an ``overloaded_error`` comes with status 200."""
     script = Script(server, {"*": [{"items": 0, "then": then}, {}]})
     policy = Policy("p").with_retry(3, wait=0.01).with_concurrency(1)

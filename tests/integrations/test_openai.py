@@ -150,9 +150,9 @@ async def test_calls_go_on_over_five_keys(server: str, clients: Any):
     script = Script(
         server,
         {
-            "revoked": [{"status": 401, "error": {"code": "invalid_api_key"}}],
-            "limited": [{"status": 429, "error": LIMITED, "headers": {"retry-after": "40"}}],
-            "unpaid": [{"status": 429, "error": QUOTA}],
+            "revoked": [{"status": 401, "error": {"code": "invalid_api_key"}}] * 20,
+            "limited": [{"status": 429, "error": LIMITED, "headers": {"retry-after": "40"}}] * 20,
+            "unpaid": [{"status": 429, "error": QUOTA}] * 20,
             "busy": [{"status": 503}],
         },
     )

@@ -18,7 +18,7 @@ except ImportError as error:
 
 __all__ = ["CLIENT"]
 
-# ``HttpRetryOptions(attempts=0)`` is read as "not given".
+# Of ``HttpRetryOptions()``.
 _DEFAULT_ATTEMPTS = 5
 
 _SWITCHED_OFF = "genai.Client(http_options=HttpOptions(retry_options=HttpRetryOptions(attempts=1)))"
