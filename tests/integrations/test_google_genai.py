@@ -229,6 +229,26 @@ async def test_a_good_answer_says_that_a_key_is_spent(server: str, clients: Any)
 
 
 @pytest.mark.covers("google_genai", "origins")
+@pytest.mark.parametrize("by", ["aiohttp", "httpx"])
+async def test_a_redirect_is_not_followed(server: str, by: str):
+    """The key's header would go along to another host."""
+    other = Script(server, {})
+    elsewhere = f"{other.url.replace('127.0.0.1', 'localhost')}/v1beta/models/g:generateContent"
+    script = Script(server, {"*": [{"status": 307, "headers": {"location": elsewhere}}]})
+    options = HttpOptions(base_url=script.url, retry_options=ONCE)
+    if by == "httpx":
+        options.async_client_args = {"transport": httpx2.AsyncHTTPTransport(verify=False)}
+    raw = genai.Client(api_key="none", http_options=options)
+
+    async with Policy("p").rotating(["secret"]).wrap_client(raw).aio as client:
+        with pytest.raises(errors.APIError):
+            await client.models.generate_content(**ASK)
+
+    assert script.keys == ["secret"]
+    assert other.seen == []
+
+
+@pytest.mark.covers("google_genai", "origins")
 async def test_a_resource_for_another_host_is_refused(server: str, clients: Any):
     """Before anything is sent."""
     script = Script(server, {})

@@ -23,7 +23,11 @@ _DEFAULT_ATTEMPTS = 5
 
 _SWITCHED_OFF = "genai.Client(http_options=HttpOptions(retry_options=HttpRetryOptions(attempts=1)))"
 
-_KEY_HEADER = "x-goog-api-key"
+_KEY = "x-goog-api-key"
+
+# Its header would follow a redirect to another host. Each of the two HTTP clients that the SDK may
+# use takes the word that it knows.
+_STAYS = {"allow_redirects": False, "follow_redirects": False}
 
 
 class _GenaiClient(KnownClient):
@@ -64,12 +68,13 @@ class _GenaiClient(KnownClient):
     def bind(self, client: Any, value: str) -> Any:
         """Make a client with the same options: it has connections of its own, as the SDK wants."""
         options: HttpOptions = _options(client)
-        headers = {k: v for k, v in (options.headers or {}).items() if k.lower() != _KEY_HEADER}
+        own = {
+            "headers": {k: v for k, v in (options.headers or {}).items() if k.lower() != _KEY},
+            "async_client_args": {**(options.async_client_args or {}), **_STAYS},
+        }
         api = client._api_client  # noqa: SLF001 - see the class
         bound = genai.Client(
-            vertexai=api.vertexai,
-            api_key=value,
-            http_options=options.model_copy(update={"headers": headers}),
+            vertexai=api.vertexai, api_key=value, http_options=options.model_copy(update=own)
         )
         return bound.aio if isinstance(client, AsyncClient) else bound
 
