@@ -24,7 +24,7 @@ __all__ = ["serve", "stdin_ends", "tell"]
 ROOT = Path(__file__).parents[2]
 
 # A start takes a second or two; a busy machine gets this long.
-START_PATIENCE = 30.0
+START_PATIENCE = 20.0
 END_PATIENCE = 3.0
 
 
@@ -95,7 +95,9 @@ async def stdin_ends() -> None:
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        # Not by ``sys.stdin``: a child that is forked meanwhile would wait for its lock.
+        while os.read(0, 1024):
+            pass
         # Closed where the server has ended for another reason.
         if not loop.is_closed():
             loop.call_soon_threadsafe(ended.set)
