@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import time
 import warnings
@@ -149,14 +150,35 @@ async def test_a_refused_write_is_not_retried(connect: Open, service: Service, p
 
 
 @pytest.mark.covers("botocore", "replay")
-async def test_the_body_is_sent_again_as_it_was(connect: Open, service: Service, policy: Policy):
-    """The client makes the request anew for each attempt."""
+async def test_a_body_is_sent_again_as_it_was(connect: Open, service: Service, policy: Policy):
+    """A file begins again where it stood, and not at its end, where it would be empty."""
+    client = policy.wrap_client(await connect("s3"))
+    file = io.BytesIO(b"# water")
+    file.seek(2)
+
+    for body in (b"water", file):
+        service.tell({"code": "InternalError", "status": 500})
+        await client.put_object(**OBJECT, Body=body)
+
+        assert [request["body"] for request in service.seen()] == ["water", "water"]
+
+
+@pytest.mark.covers("botocore", "replay")
+async def test_a_body_that_cannot_be_read_again_is_sent_once(
+    connect: Open, service: Service, policy: Policy
+):
+    """The first failure is what the caller gets: nothing empty takes the object's place."""
     client = policy.wrap_client(await connect("s3"))
     service.tell({"code": "InternalError", "status": 500})
 
-    await client.put_object(**OBJECT, Body=b"water drives the turbine")
+    class Pipe(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
 
-    assert [request["body"] for request in service.seen()] == ["water drives the turbine"] * 2
+    with pytest.raises(ClientError, match="InternalError"):
+        await client.put_object(**OBJECT, Body=Pipe(b"water"), ContentLength=5)
+
+    assert len(service.seen()) == 1
 
 
 # --- the client's own retries -------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.call import Call, current_resource
 from penstock.integrations.clients import KnownClient
 from penstock.integrations.proxy_bound import Bind, Bound, drop
+from penstock.integrations.replaying import Bodies, bodies_of
 from penstock.reporting import report_headers
 from penstock.stage import Handler
 
@@ -92,7 +93,7 @@ class Root:
         self, path: Path, answer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Coroutine[Any, Any, Any]:
         handler, context = self.wrapping.policy.bound()
-        attempts = _Attempts(self, path, answer)
+        attempts = _Attempts(self, path, answer, bodies_of(args, kwargs))
         return _held(handler, Call(context, attempts, args, kwargs), attempts)
 
 
@@ -112,13 +113,14 @@ class _Attempts:
         call: The call, until it has ended.
     """
 
-    __slots__ = ("_first", "_path", "_root", "call")
+    __slots__ = ("_bodies", "_first", "_path", "_root", "call")
 
-    def __init__(self, root: Root, path: Path, first: Any) -> None:
+    def __init__(self, root: Root, path: Path, first: Any, bodies: Bodies | None) -> None:
         self._root = root
         self._path = path
         self.call: Call | None = None
         self._first = first
+        self._bodies = bodies
         if root.bound is not None or root.wrapping.tells:
             # Made for another key, or without a way to learn the headers.
             self._drop_first()
@@ -130,6 +132,18 @@ class _Attempts:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Start an attempt and return what it is awaited by."""
+        started = self._start(*args, **kwargs)
+        return started if self._bodies is None else self._sent(started, self._bodies)
+
+    async def _sent(self, started: Awaitable[Any], bodies: Bodies) -> Any:
+        try:
+            return await started
+        except BaseException:
+            if not bodies.rewind() and self.call is not None:
+                self.call.committed = True
+            raise
+
+    def _start(self, *args: Any, **kwargs: Any) -> Any:
         first, self._first = self._first, None
         if first is not None:
             return first
