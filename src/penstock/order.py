@@ -187,7 +187,7 @@ def warn_about_order(policy: str, stages: Sequence[Any]) -> None:
 def level_of_caller() -> int:
     """Return the ``stacklevel`` at which the user's code called into penstock."""
     level, frame = 0, inspect.currentframe()
-    while frame is not None and frame.f_globals["__name__"].partition(".")[0] == "penstock":
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "penstock":
         level, frame = level + 1, frame.f_back
     # One of them is this function's own.
     return level

@@ -178,6 +178,20 @@ def test_a_client_that_blocks_is_refused(client: Any, instead: str, policy: Poli
         policy.wrap_client(client)
 
 
+@pytest.mark.covers("redis", "types")
+async def test_a_wrapped_client_is_what_its_type_says(
+    connect: Connect, admin: Redis, policy: Policy
+):
+    """So are its parts; a pipeline, a lock and a subscription are the client's own."""
+    async with policy.wrap_client(connect()) as client:
+        parts = [client.pipeline(), client.lock("gate"), client.pubsub()]
+
+        assert isinstance(client, Redis)
+        assert [type(part).__name__ for part in parts] == ["Pipeline", "Lock", "PubSub"]
+        async with client.pipeline() as pipeline, client.lock("gate", timeout=5):
+            assert await pipeline.set("text", "water").get("text").execute() == [True, "water"]
+
+
 # --- rotation -----------------------------------------------------------------------------------
 
 
