@@ -12,11 +12,12 @@ from typing import Any, Self
 import pytest
 
 from penstock import CallTimeoutError, Policy, Pool
+from penstock.testing import run
 
 pytestmark = pytest.mark.virtual_time
 
 
-def _like(error: Exception) -> Exception:
+def _like(error: BaseException) -> BaseException:
     # What was raised has a traceback, and whoever is in it has what was raised: a cycle.
     return type(error)(*error.args)
 
@@ -46,7 +47,7 @@ class Manager:
         assert kind is (None if failure is None else type(failure))
         assert traceback is (None if failure is None else failure.__traceback__)
         self.story.append(kind and kind.__name__)
-        if isinstance(self.answers, Exception):
+        if isinstance(self.answers, BaseException):
             raise _like(self.answers)
         return self.answers
 
@@ -277,7 +278,7 @@ async def test_a_response_that_is_no_iterable_is_left_again_and_the_error_says_w
 
 
 async def test_a_stream_of_a_manager_that_is_dropped_gives_back_what_it_held():
-    """The manager cannot be left any more, and its generator is closed by the loop."""
+    """At once; the manager is left in a task of its own."""
     manager = Manager(1, 2)
     policy = Policy().with_concurrency(1)
     stream: Any = policy.stream(lambda: manager).reading(idle=5)
@@ -288,8 +289,49 @@ async def test_a_stream_of_a_manager_that_is_dropped_gives_back_what_it_held():
 
     assert policy.snapshot()["stages"][0]["in_flight"] == 0
     await asyncio.sleep(0)
+    assert manager.story == ["entered", "closed", "GeneratorExit"]
+
+
+@pytest.mark.parametrize("answers", [OSError("gone"), asyncio.CancelledError()])
+async def test_nobody_is_troubled_by_a_dropped_stream_that_cannot_be_closed(
+    answers: Any, caplog: pytest.LogCaptureFixture
+):
+    """An error of it is logged without its text."""
+    manager = Manager(1, 2, answers=answers)
+    stream: Any = Policy().stream(lambda: manager)
+    await stream.__aenter__()
+
+    del stream
+    gc.collect()
     await asyncio.sleep(0)
-    assert manager.story == ["entered", "closed"]
+
+    assert manager.story == ["entered", "closed", "GeneratorExit"]
+    assert ("raised OSError" in caplog.text) == isinstance(answers, OSError)
+    assert "gone" not in caplog.text
+
+
+def test_a_stream_that_outlives_its_loop_is_dropped_in_peace():
+    """Nothing can be closed any more, and nothing is reported; what is held is given back."""
+    held: list[Any] = []
+    policy = Policy().with_concurrency(1)
+
+    async def enter() -> None:
+        stream: Any = policy.stream(lambda: Manager(1, 2))
+        await stream.__aenter__()
+        held.append(stream)
+
+    async def drop() -> None:
+        held.clear()
+        gc.collect()
+        assert len(asyncio.all_tasks()) == 1
+
+    run(enter())
+    run(drop())
+    run(enter())
+    held.clear()
+    gc.collect()
+
+    assert policy.snapshot()["stages"][0]["in_flight"] == 0
 
 
 async def test_no_reference_cycle_is_left_by_a_manager():

@@ -54,12 +54,15 @@ def test_a_chunk_that_cannot_be_read_is_handed_on(junk: Any):
 
 @pytest.mark.parametrize(("content", "announces"), [("", True), ("Hi", False)])
 def test_a_chunk_that_openais_helper_wraps_is_judged_as_the_chunk(content: str, announces: bool):
-    """``client.chat.completions.stream()`` yields its events in between."""
+    """``client.chat.completions.stream()`` yields its own events in between."""
     events = pytest.importorskip("openai.lib.streaming.chat")
-    chunk = _chunk({"delta": {"content": content}})
+    wrapped = events.ChunkEvent.construct(
+        type="chunk", chunk=_chunk({"delta": {"content": content}})
+    )
+    delta = events.ContentDeltaEvent(type="content.delta", delta=content, snapshot="")
 
-    assert is_preamble(events.ChunkEvent.construct(type="chunk", chunk=chunk)) is announces
-    assert not is_preamble(events.ContentDeltaEvent(type="content.delta", delta="", snapshot=""))
+    assert is_preamble(wrapped) is announces
+    assert is_preamble(delta) is announces
 
 
 @pytest.mark.parametrize(("text", "announces"), [("", True), ("Hi", False)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstock.streaming.operation import StreamOperation
-from penstock.streaming.sources import Source
+from penstock.streaming.source import Source
 from penstock.streaming.stream import PolicyStream
 
 __all__ = ["PolicyStream", "Source", "StreamOperation"]

@@ -10,7 +10,7 @@ from penstock import clock
 from penstock.call import Call
 from penstock.errors import CallTimeoutError
 from penstock.events import CallTimedOut
-from penstock.streaming.sources import next_of
+from penstock.streaming.items import next_of
 
 __all__ = ["IdleLimit"]
 

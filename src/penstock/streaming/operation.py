@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import AsyncIterable, AsyncIterator, Callable
-from typing import Any, Self, cast
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any, Self
 
 from penstock.call import Call
 from penstock.driving import END, Closed, HandingOperation, HandOut
@@ -12,16 +12,9 @@ from penstock.hints import peek
 from penstock.operation import name_of
 from penstock.reporting import report_headers
 from penstock.streaming.idle import IdleLimit
+from penstock.streaming.items import next_of
 from penstock.streaming.reading import MOST_KEPT_BACK, Reading
-from penstock.streaming.sources import (
-    close,
-    close_quietly,
-    is_manager,
-    next_of,
-    opened,
-    refuse,
-    within,
-)
+from penstock.streaming.source import OpenSource
 
 __all__ = ["StreamOperation"]
 
@@ -53,37 +46,24 @@ class StreamOperation(HandingOperation):
 
     async def __call__(self, *args: object, **kwargs: object) -> None:
         """Open the source, and hand its items to the reader until it ends or is closed."""
-        source = await opened(self._open(*args, **kwargs))
-        if is_manager(source):
-            await within(source, self._read_managed)
+        source = await OpenSource.opened(self._open(*args, **kwargs))
+        try:
+            # Where the streams of OpenAI and Anthropic keep it.
+            report_headers(self.calls[-1], peek(peek(source.items, "response"), "headers"))
+            # Closed, for the reader has enough: that is a success.
+            with suppress(Closed):
+                await self._hand_on(source.iterator())
+        except GeneratorExit:
+            # Collected without being closed.
+            source.close_later()
+            raise
+        except BaseException as failure:
+            if not await source.close(failure):
+                raise
         else:
-            await self._read(source, source)
+            await source.close()
         # A stream without a single item is over too.
         self.commit()
-
-    async def _read_managed(self, items: object) -> None:
-        # What entering brought is its manager's to close; a generator is nobody's but the reader's.
-        await self._read(items, None)
-
-    async def _read(self, items: object, owned: object) -> None:
-        if not hasattr(items, "__aiter__"):
-            raise refuse(items)
-        # Where the streams of OpenAI and Anthropic keep it.
-        report_headers(self.calls[-1], peek(peek(items, "response"), "headers"))
-        iterator = aiter(cast("AsyncIterable[Any]", items))
-        closing = iterator if owned is not None or inspect.isasyncgen(iterator) else None
-        try:
-            await self._hand_on(iterator)
-        except GeneratorExit:
-            # Collected without being closed: nothing can be awaited any more.
-            raise
-        except Closed:
-            # The reader has enough: that is a success.
-            pass
-        except BaseException:
-            await close_quietly(closing, owned)
-            raise
-        await close(closing, owned)
 
     async def _hand_on(self, iterator: AsyncIterator[Any]) -> None:
         await self._begin(iterator)

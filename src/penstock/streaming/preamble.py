@@ -55,7 +55,7 @@ def _of_openai(item: Any) -> bool:  # noqa: ANN401 - an SDK's own
     chunk: Any = item.chunk if getattr(item, "type", None) == "chunk" else item
     if hasattr(chunk, "choices"):
         return not any(map(_choice_says, chunk.choices))
-    return chunk.type in OPENAI_EVENTS
+    return chunk.type in OPENAI_EVENTS or getattr(chunk, "delta", None) == ""
 
 
 def _choice_says(choice: Any) -> bool:  # noqa: ANN401 - as above

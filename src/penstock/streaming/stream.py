@@ -11,8 +11,8 @@ from typing import Any, Generic, Self, TypeVar
 
 from penstock.driving import END, Closed, Driver
 from penstock.errors import PolicyError
+from penstock.streaming.items import items_of, next_of
 from penstock.streaming.operation import StreamOperation
-from penstock.streaming.sources import items_of, next_of
 
 __all__ = ["PolicyStream"]
 
