@@ -20,6 +20,8 @@ __all__ = ["Reader", "read_aws", "read_google", "read_grpc", "read_postgres", "r
 Reader = Callable[[object, object, float], Verdict | None]
 """Takes a failure or a result, its body where it is there, and seconds since the epoch."""
 
+_FAILED, _LAST = 400, 599
+
 # Most parts of a body that are looked at: servers send three or four.
 _MOST_PARTS = 32
 
@@ -71,9 +73,15 @@ def read_google(outcome: object, body: object, wall_now: float) -> Verdict | Non
         return Verdict(GOOGLE_STATUSES[word], reason=word)
     delays = [delay for delay in map(_google_delay, parts) if delay is not None]
     status = status_of(outcome)
-    if not delays or status is None:
-        return None
-    return replace(verdict_of(status), retry_after=max(delays))
+    if status is None:
+        return _of_google_event(outcome, error)
+    return replace(verdict_of(status), retry_after=max(delays)) if delays else None
+
+
+def _of_google_event(outcome: object, error: object) -> Verdict | None:
+    # The error of a stream that began well has the response of its beginning, a 200.
+    code = entry(error, "code") if isinstance(outcome, BaseException) else None
+    return verdict_of(code) if isinstance(code, int) and _FAILED <= code <= _LAST else None
 
 
 def _google_error(body: object) -> object:
