@@ -28,12 +28,13 @@ class OwnRetries(NamedTuple):
     """What a client does by itself before anybody sees a failure.
 
     Attributes:
-        requests: Most requests of one call, the first included, from 1; from 2 on it retries.
+        requests: Most requests of one call, the first included, from 1 to infinity; from 2 on
+            it retries.
         switch_off: The line of Python that makes the client leave retries to the policy, for
             example ``AsyncOpenAI(max_retries=0)``.
     """
 
-    requests: int
+    requests: float
     switch_off: str
 
 

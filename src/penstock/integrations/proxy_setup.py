@@ -76,7 +76,7 @@ def _warn_of_own_retries(
         return
     worst = (
         "without bound"
-        if attempts == math.inf
+        if math.inf in (attempts, own.requests)
         else f"{attempts:g} x {own.requests} = {attempts * own.requests:g} requests at worst"
     )
     msg = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import math
 from typing import Any
 
 from penstock.integrations import missing
@@ -44,7 +44,7 @@ class _Redis(KnownClient):
             named = client.get_connection_kwargs().get("retry_on_error")
             return OwnRetries(2, off) if named else None
         again: int = retry.get_retries()
-        return OwnRetries(sys.maxsize if again < 0 else again + 1, off)
+        return OwnRetries(math.inf if again < 0 else again + 1, off)
 
 
 def _written(client: Any, arguments: str) -> str:
