@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.classify import as_verdict, chain, classify, classify_result
@@ -638,6 +638,7 @@ def test_a_group_of_groups_without_end_is_unknown():
     assert classify(group).kind is UNKNOWN
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(sorted(TELLING)),

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock import ConfigError, CooldownResource, Policy
@@ -466,6 +466,32 @@ def test_the_delays_of_grpc():
 
 
 @pytest.mark.covers("grpc", "junk")
+@pytest.mark.parametrize(
+    ("seconds", "nanos", "delay"),
+    [
+        *((410_400, 0, 410_400.0), (0, 0, 0.0), (-5, 0, None), (0, 2_000_000_000, 1.0)),
+        (315_576_000_001, 0, 315_576_000_001.0),
+    ],
+)
+def test_a_delay_of_grpc_that_is_out_of_range(seconds: int, nanos: int, delay: float | None):
+    """Ten thousand years are the policy's to cap; less than nothing is not there."""
+    status_pb2 = pytest.importorskip("google.rpc.status_pb2")
+    details = pytest.importorskip("google.rpc.error_details_pb2")
+    info = details.RetryInfo()
+    info.retry_delay.seconds, info.retry_delay.nanos = seconds, nanos
+    status = status_pb2.Status()
+    status.details.add().Pack(info)
+
+    verdict = classify(
+        rpc_error("UNAVAILABLE", ("grpc-status-details-bin", status.SerializeToString()))
+    )
+
+    hint = delay if delay is None else pytest.approx(delay)
+    assert verdict.retry_after == hint
+
+
+@pytest.mark.covers("grpc", "junk")
+@settings(deadline=None)
 @given(st.binary(max_size=60), st.integers(0, 80), st.binary(max_size=3))
 def test_details_of_grpc_that_are_none_are_not_there(junk: bytes, place: int, put: bytes):
     """Any bytes, and any damage to good ones: a number that can be waited, or none."""
@@ -908,8 +934,11 @@ def test_a_named_preset_reads_the_body_that_was_loaded():
     assert classify(error).kind is LIMITED
 
 
+LONG_BODY = json.dumps({"code": "insufficient_quota", "text": "x" * 70_000}).encode()
+
+
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"[" * 5000, b'"x"', b"[]", b"x" * 100_000, b'{"error": 5}', None]
+    "body", [b"", b"{", b"[" * 5000, b'"x"', b"[]", LONG_BODY, b'{"error": 5}', None]
 )
 def test_a_body_that_says_nothing_leaves_the_status(body: Any):
     """Not loaded, too long, or no JSON: nothing is read and nothing is parsed."""
@@ -1008,6 +1037,7 @@ JUNK = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(JUNK, JUNK, st.sampled_from(sorted(PRESETS)))
 def test_no_junk_in_a_body_raises(body: Any, response: Any, name: PresetName):
     """Whatever a service sends, there is a verdict, and a delay that can be waited."""

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.hints import Quota, find_headers, headers_of, quotas, retry_after, should_retry
@@ -499,6 +499,7 @@ VALUES = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(NAMES, VALUES), st.floats(min_value=0, max_value=1e11))
 def test_no_junk_raises_or_gives_a_delay_that_cannot_be_slept(headers, wall_now):
     """Any values under any of the names give None, or seconds that are finite and not negative."""
@@ -510,6 +511,7 @@ def test_no_junk_raises_or_gives_a_delay_that_cannot_be_slept(headers, wall_now)
     assert should_retry(headers) in {True, False, None}
 
 
+@settings(deadline=None)
 @given(st.dictionaries(TEXT | st.binary() | st.integers(), VALUES) | st.lists(VALUES))
 def test_no_container_of_junk_raises(headers):
     """Anything iterable at all may be handed in as headers."""

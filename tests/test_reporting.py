@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock import Policy, Pool, Resource
@@ -167,7 +167,9 @@ def test_a_report_after_the_loop_has_gone_still_counts():
         calls.append(current_call())
 
     asyncio.run(policy.call(operation))
-    calls[0].report(USED_UP)
+    thread = Thread(target=lambda: calls[0].report(USED_UP))
+    thread.start()
+    thread.join()
 
     assert 29 < _paused_for(policy) <= 30
 
@@ -216,6 +218,7 @@ def test_a_report_between_attempts_moves_nothing():
 # Junk, and what is too long
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from([*USED_UP, "ratelimit", "date", "anthropic-ratelimit-tokens-remaining"]),

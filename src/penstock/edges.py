@@ -94,9 +94,7 @@ def judging(
 def report_answer(call: Call, answer: Any) -> None:
     """Tell whom it concerns what a good answer of HTTP says is left of the quota."""
     if call.lease is not None or call.context.limits:
-        headers = peek(answer, "headers")
-        if headers is not None:
-            call.report(headers)
+        call.report(peek(answer, "headers"))
 
 
 def unwrapping(call_next: Handler) -> Handler:

@@ -61,7 +61,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
     for _ in range(_MOST_FIELDS):
         key, at = _varint(message, at)
         number, wire = key >> 3, key & 7
-        if at > len(message) or not number:
+        if not number:
             return
         if wire == _VARINT:
             value, at = _varint(message, at)
