@@ -23,8 +23,6 @@ async def main(target: str) -> None:
     serving = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)
-        if serving.done():
-            raise SystemExit("the app's lifespan failed")
     tell(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}")
     ended = asyncio.create_task(stdin_ends())
     await asyncio.wait([ended, serving], return_when=asyncio.FIRST_COMPLETED)
