@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import pickle
 import socket
 import ssl
 from datetime import UTC, datetime
@@ -18,7 +17,9 @@ from hypothesis import strategies as st
 from penstock import ConfigError, CooldownResource, Policy
 from penstock.classify import chain, classify, judging_results, preset_named, presets_for
 from penstock.classify.presets import PRESETS, PresetName, preset_of
+from penstock.errors import RemoteError
 from penstock.verdict import Verdict, VerdictKind
+from penstock.workers.envelope import Envelope
 
 AUTH = VerdictKind.AUTH
 BUG = VerdictKind.CALLER_BUG
@@ -125,16 +126,22 @@ def test_openai_says_when_to_come_back(headers: dict[str, str], delay: float | N
     assert classify(failure) == Verdict(LIMITED, delay, "RateLimitError")
 
 
-def test_an_error_of_openai_that_travels_keeps_its_kind():
-    """It cannot be unpickled (finding 14), so what crosses a process is judged before."""
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [(409, None, TRANSIENT), (403, None, AUTH), (403, "model_not_found", BUG)],
+)
+def test_an_error_of_openai_that_cannot_travel_keeps_its_kind(
+    status: int, code: str | None, kind: VerdictKind
+):
+    """What stands for it in another process is read by the preset of what it was."""
     openai, httpx2 = pytest.importorskip("openai"), pytest.importorskip("httpx2")
     client = openai.AsyncOpenAI(api_key="sk-test")
-    failure = client._make_status_error_from_response(answer(httpx2, 409))
+    response = answer(httpx2, status, {"error": {"code": code}})
 
-    with pytest.raises(TypeError):
-        pickle.loads(pickle.dumps(failure))
+    travelled = Envelope(client._make_status_error_from_response(response)).opened()
 
-    assert classify(failure).kind is TRANSIENT
+    assert isinstance(travelled, RemoteError)
+    assert classify(travelled).kind is kind
 
 
 # Anthropic

@@ -13,9 +13,9 @@ from typing import cast
 from penstock.classify.codes import by_code, by_event
 from penstock.classify.kinds import builtin_row, client_row
 from penstock.classify.own import by_own_type
-from penstock.classify.presets import preset_of
+from penstock.classify.presets import preset_at, preset_of
 from penstock.classify.status import advised, by_status, status_of
-from penstock.errors import PolicyError
+from penstock.errors import PolicyError, RemoteError
 from penstock.hints import causes, peek
 from penstock.verdict import Signal, Verdict, VerdictKind
 
@@ -101,7 +101,9 @@ def _judge(failure: BaseException, wall_clock: Callable[[], float]) -> Verdict:
         return by_own_type(failure)
     if isinstance(failure, ExceptionGroup):
         return _by_members(cast("ExceptionGroup[Exception]", failure), wall_clock)
-    preset = preset_of(type(failure))
+    # A failure that could not leave its process is judged as what it was there.
+    was = failure.type_name if isinstance(failure, RemoteError) else None
+    preset = preset_of(type(failure)) if was is None else preset_at(was)
     told = (
         (preset and preset.by_code(failure, wall_clock()))
         or by_code(failure)

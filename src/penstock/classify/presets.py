@@ -26,7 +26,15 @@ from penstock.errors import ConfigError
 from penstock.hints import entry, peek
 from penstock.verdict import Verdict, VerdictKind
 
-__all__ = ["PRESETS", "Preset", "PresetName", "preset_named", "preset_of", "presets_for"]
+__all__ = [
+    "PRESETS",
+    "Preset",
+    "PresetName",
+    "preset_at",
+    "preset_named",
+    "preset_of",
+    "presets_for",
+]
 
 PresetName = Literal[
     "aiohttp",
@@ -176,15 +184,16 @@ _BY_MODULE = {
 }
 
 
+def preset_at(name: str) -> Preset | None:
+    """Return the preset that adds something for a module, by the name of it or of what is in it."""
+    first, _, rest = name.partition(".")
+    return _BY_MODULE.get(first) or _BY_MODULE.get(f"{first}.{rest.partition('.')[0]}")
+
+
 def _preset_of(failure_type: type[BaseException]) -> Preset | None:
-    for base in failure_type.__mro__:
-        module = peek(base, "__module__")
-        if isinstance(module, str):
-            first, _, rest = module.partition(".")
-            preset = _BY_MODULE.get(first) or _BY_MODULE.get(f"{first}.{rest.partition('.')[0]}")
-            if preset is not None:
-                return preset
-    return None
+    modules = (peek(base, "__module__") for base in failure_type.__mro__)
+    presets = (preset_at(module) for module in modules if isinstance(module, str))
+    return next((preset for preset in presets if preset is not None), None)
 
 
 preset_of = cast("Callable[[type[BaseException]], Preset | None]", lru_cache(512)(_preset_of))
