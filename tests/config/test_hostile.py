@@ -40,6 +40,7 @@ FILES = {
 }
 
 
+@pytest.mark.finding(9)
 @pytest.mark.parametrize("name", FILES)
 def test_a_hostile_file_ends_in_a_problem_within_a_second(name):
     """Neither time nor memory nor the process is lost to it."""

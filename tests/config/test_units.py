@@ -176,6 +176,7 @@ PLAIN = {
 }  # fmt: skip
 
 
+@pytest.mark.finding(9)
 @pytest.mark.parametrize(("text", "value"), PLAIN.items())
 def test_plain_scalars_are_those_of_yaml_1_2(text, value):
     """``on`` is a text and a number is a number, whatever YAML 1.1 made of them."""
