@@ -118,7 +118,8 @@ class Sending:
         if isinstance(failure, Exception):
             # Only then is it known what has become of the body.
             await self._request.close()
-        unsent = self._rules.was_unsent(call, failure)
+        # Of an attempt that was cancelled nobody knows.
+        unsent = isinstance(failure, Exception) and not call.judge(failure).sent
         if not (self._may_repeat or unsent) or _is_spent(self._request):
             call.committed = True
         if type(failure) is TimeoutError:
