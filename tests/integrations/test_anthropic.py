@@ -10,7 +10,7 @@ from typing import Any
 import anthropic
 import httpx2
 import pytest
-from anthropic import Anthropic, AsyncAnthropic, AsyncStream
+from anthropic import Anthropic, AsyncAnthropic, AsyncAnthropicVertex, AsyncStream
 
 from penstock import (
     CallTimeoutError,
@@ -373,6 +373,16 @@ def test_retries_of_one_of_the_two_are_no_matter():
         warnings.simplefilter("error")
         Policy("p").with_retry(4).wrap_client(AsyncAnthropic(api_key="none", max_retries=0))
         Policy("p").with_timeout(4).wrap_client(AsyncAnthropic(api_key="none"))
+
+
+def test_a_client_for_another_cloud_has_no_key_to_bind():
+    """Its own retries are known all the same."""
+    client = AsyncAnthropicVertex(region="a", project_id="b", access_token="c")
+
+    with pytest.warns(PolicyOrderWarning, match=r"AsyncAnthropicVertex\(max_retries=0\)"):
+        Policy("p").with_retry(3).wrap_client(client)
+    with pytest.raises(ConfigError, match="how a AsyncAnthropicVertex takes a resource"):
+        Policy("p").rotating(["a"]).wrap_client(client)
 
 
 def test_a_client_that_blocks_is_refused():

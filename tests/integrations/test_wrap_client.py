@@ -3,8 +3,10 @@ from __future__ import annotations
 import asyncio
 import copy
 import gc
+import importlib
 import inspect
 import pickle
+import sys
 from collections.abc import AsyncIterator, Awaitable, Generator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -21,7 +23,7 @@ from penstock import (
     Resource,
     current_resource,
 )
-from penstock.integrations import clients, missing, proxy_bound
+from penstock.integrations import clients, proxy_bound
 from penstock.testing import EventLog
 
 pytestmark = pytest.mark.virtual_time
@@ -640,8 +642,20 @@ def test_a_known_client_is_found_by_its_module():
     assert clients.known_client(Odd()) is None
 
 
-def test_a_missing_sdk_is_named_with_its_extra():
+@pytest.mark.parametrize(
+    ("row", "package", "extra"),
+    [
+        ("openai", "openai", "openai"),
+        ("anthropic", "anthropic", "anthropic"),
+        ("google_genai", "google", "google-genai"),
+    ],
+)
+def test_a_missing_sdk_is_named_with_its_extra(
+    monkeypatch: pytest.MonkeyPatch, row: str, package: str, extra: str
+):
     """The line that installs it is in the message."""
-    error = missing("openai", "openai")
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, f"penstock.integrations.{row}", raising=False)
 
-    assert str(error) == "openai is not installed; install it with: pip install 'penstock[openai]'"
+    with pytest.raises(ImportError, match=rf"pip install 'penstock\[{extra}\]'"):
+        importlib.import_module(f"penstock.integrations.{row}")

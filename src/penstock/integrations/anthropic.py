@@ -8,7 +8,8 @@ from penstock.integrations import missing
 from penstock.integrations.clients_generated import GeneratedClient
 
 try:
-    from anthropic import Anthropic, AsyncAnthropic
+    from anthropic import AsyncAnthropic
+    from anthropic._base_client import AsyncAPIClient, SyncAPIClient
 except ImportError as error:
     raise missing("anthropic", "anthropic") from error
 
@@ -23,4 +24,4 @@ class _AnthropicClient(GeneratedClient):
         return client.with_options(api_key=value, base_url=client.base_url)
 
 
-CLIENT = _AnthropicClient(Anthropic, AsyncAnthropic)
+CLIENT = _AnthropicClient(SyncAPIClient, AsyncAPIClient, AsyncAnthropic)

@@ -52,9 +52,6 @@ class KnownClient:
     # ``chat.completions.with_raw_response.create`` is ``chat.completions.create`` for ``only=``.
     detours: frozenset[str] = frozenset()
 
-    # Whether ``bind`` knows how a client takes a key.
-    binds = False
-
     def owns(self, client: Any) -> bool:
         """Answer whether this is a client itself, and not a part of one or an answer."""
         raise NotImplementedError
@@ -70,6 +67,10 @@ class KnownClient:
 
     def url(self, client: Any) -> object | None:
         """Return the URL that the client sends its key to; None where it has none of its own."""
+
+    def binds(self, client: Any) -> bool:  # noqa: ARG002 - for those who override it
+        """Answer whether ``bind`` knows how this client takes a key."""
+        return False
 
     def bind(self, client: Any, value: str) -> Any:
         """Return a client like this one that uses another key, where ``binds`` says so.

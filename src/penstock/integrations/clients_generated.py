@@ -16,18 +16,19 @@ class GeneratedClient(KnownClient):
     """A row for one of them.
 
     Args:
-        blocking: The SDK's clients that block.
-        waiting: Its clients for asyncio.
+        blocking: What the SDK's clients that block derive from.
+        waiting: What its clients for asyncio derive from.
+        keyed: Those of them that have an API key.
     """
 
-    __slots__ = ("_blocking", "_waiting")
+    __slots__ = ("_blocking", "_keyed", "_waiting")
 
     detours = frozenset(("with_raw_response",))
-    binds = True
 
-    def __init__(self, blocking: type[Any], waiting: type[Any]) -> None:
+    def __init__(self, blocking: type[Any], waiting: type[Any], keyed: type[Any]) -> None:
         self._blocking = blocking
         self._waiting = waiting
+        self._keyed = keyed
 
     def owns(self, client: Any) -> bool:
         """Answer by the class, which those for other clouds derive from."""
@@ -44,6 +45,10 @@ class GeneratedClient(KnownClient):
     def url(self, client: Any) -> object | None:
         """Return the base URL; a redirect to another host takes no ``Authorization`` along."""
         return client.base_url
+
+    def binds(self, client: Any) -> bool:
+        """Those for some clouds sign their requests instead."""
+        return isinstance(client, self._keyed)
 
     def bind(self, client: Any, value: str) -> Any:
         """Copy the client, which shares its connections."""

@@ -39,8 +39,6 @@ class _GenaiClient(KnownClient):
 
     __slots__ = ()
 
-    binds = True
-
     def owns(self, client: Any) -> bool:
         """Answer by the class."""
         return isinstance(client, genai.Client | AsyncClient)
@@ -64,6 +62,10 @@ class _GenaiClient(KnownClient):
     def url(self, client: Any) -> object | None:
         """Return the base URL of its options."""
         return _options(client).base_url
+
+    def binds(self, client: Any) -> bool:
+        """Those for a project on Vertex AI have no key."""
+        return not client._api_client.project  # noqa: SLF001 - see the class
 
     def bind(self, client: Any, value: str) -> Any:
         """Make a client with the same options: it has connections of its own, as the SDK wants."""

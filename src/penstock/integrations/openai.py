@@ -6,10 +6,11 @@ from penstock.integrations import missing
 from penstock.integrations.clients_generated import GeneratedClient
 
 try:
-    from openai import AsyncOpenAI, OpenAI
+    from openai import AsyncOpenAI
+    from openai._base_client import AsyncAPIClient, SyncAPIClient
 except ImportError as error:
     raise missing("openai", "openai") from error
 
 __all__ = ["CLIENT"]
 
-CLIENT = GeneratedClient(OpenAI, AsyncOpenAI)
+CLIENT = GeneratedClient(SyncAPIClient, AsyncAPIClient, AsyncOpenAI)

@@ -54,7 +54,7 @@ def _default(
     where: str, client: Any, known: KnownClient | None, resources: list[Resource[Any]]
 ) -> Bind:
     kind = client.__class__.__name__
-    if known is None or not known.binds:
+    if known is None or not known.binds(client):
         _refuse(
             where,
             f"how a {kind} takes a resource is not known; say it: wrap_client(client, "
