@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -187,6 +188,26 @@ async def test_a_killed_connection_is_retried_on_another_one(
 
 
 @pytest.mark.covers("postgres", "retry")
+async def test_a_rollback_that_fails_does_not_hide_what_failed_first(
+    database: Database, policy: Policy, admin: Any
+):
+    """On a lost connection it fails, too; what the function raised decides all the same."""
+    attempts: list[int] = []
+
+    async def work(connection: Any) -> None:
+        attempts.append(1)
+        ((pid,),) = await database.execute(connection, "SELECT pg_backend_pid()")
+        await admin.execute("SELECT pg_terminate_backend($1, 5000)", pid)
+        await asyncio.sleep(0.02)
+        raise KeyError("id")
+
+    with pytest.raises(KeyError):
+        await transaction(policy, database.source, work)
+
+    assert len(attempts) == 1
+
+
+@pytest.mark.covers("postgres", "retry")
 async def test_a_unique_violation_is_not_retried(database: Database, policy: Policy, admin: Any):
     """It is the same the next time; the caller gets it as it is."""
     attempts: list[int] = []
@@ -338,6 +359,33 @@ async def test_a_commit_that_the_server_refuses_is_judged_as_any_failure(
 
     assert classify(failure).reason == "23505"
     assert not any("may have been" in note for note in getattr(failure, "__notes__", ()))
+
+
+class Stuck:
+    """A source whose rollback does not end."""
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncGenerator[Any]:
+        """Open nothing."""
+        try:
+            yield self
+        except KeyError:
+            await asyncio.sleep(60)
+
+    async def fail(self) -> None:
+        """Fail."""
+        raise KeyError("id")
+
+
+async def test_a_cancel_during_the_rollback_is_a_cancel():
+    """It is not what failed first, but nobody may swallow it."""
+    policy = Policy("bank").with_retry(attempts=3, wait=0)
+    rolling_back = asyncio.create_task(transaction(policy, Stuck(), Stuck.fail))
+    await asyncio.sleep(0.01)
+
+    rolling_back.cancel()
+
+    assert isinstance(await failure_of(rolling_back), asyncio.CancelledError)
 
 
 # --- time ---------------------------------------------------------------------------------------

@@ -393,6 +393,14 @@ async def test_a_pipeline_of_a_wrapped_client_runs_once(
 
 
 @pytest.mark.covers("redis", "replay")
+async def test_a_pipeline_alone_is_refused(policy: Policy):
+    """The message says what to do instead."""
+    for client in (Redis(), RedisCluster("localhost")):
+        with pytest.raises(TypeError, match=r"would send nothing; .*policy\.call"):
+            policy.wrap_client(client.pipeline())
+
+
+@pytest.mark.covers("redis", "replay")
 async def test_a_pipeline_that_is_built_in_the_operation_is_retried(
     connect: Connect, admin: Redis, policy: Policy
 ):

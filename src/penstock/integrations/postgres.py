@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from penstock import clock
@@ -116,7 +116,7 @@ class _Transaction(HandingOperation):
         """Make one attempt."""
         is_ending = False
         try:
-            async with self._begin() as connection:
+            async with _candid(self._begin()) as connection:
                 await _hand_down(self.calls[-1], connection)
                 result = await self._fn(connection, *args, **kwargs)
                 is_ending = True
@@ -126,6 +126,28 @@ class _Transaction(HandingOperation):
                 self.commit()
             raise
         return result
+
+
+@asynccontextmanager
+async def _candid(whole: AbstractAsyncContextManager[Any]) -> AsyncGenerator[Any]:
+    # On a connection that is lost the rollback fails, too, and would hide what has failed first.
+    first: BaseException | None = None
+    try:
+        async with whole as connection:
+            try:
+                yield connection
+            except BaseException as failure:
+                first = failure
+                raise
+    except Exception as failure:
+        if first is None or failure is first:
+            raise
+    try:
+        if first is not None:
+            raise first
+    finally:
+        # Its frames hold this one: together they would be a cycle.
+        del first
 
 
 def _begin_of(source: Any) -> Callable[[], AbstractAsyncContextManager[Any]]:
@@ -141,17 +163,8 @@ def _begin_of(source: Any) -> Callable[[], AbstractAsyncContextManager[Any]]:
 
 @asynccontextmanager
 async def _acquired(pool: Any) -> AsyncGenerator[Any]:
-    async with pool.acquire() as connection:
-        whole = connection.transaction()
-        await whole.start()
-        try:
-            yield connection
-        except BaseException:
-            # On a connection that is lost it fails too, and would hide what has failed first.
-            with suppress(Exception):
-                await whole.rollback()
-            raise
-        await whole.commit()
+    async with pool.acquire() as connection, connection.transaction():
+        yield connection
 
 
 async def _hand_down(call: Call, connection: Any) -> None:

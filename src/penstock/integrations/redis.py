@@ -12,6 +12,7 @@ try:
     import redis
     from redis import asyncio as redis_asyncio
     from redis.asyncio.client import Pipeline
+    from redis.asyncio.cluster import ClusterPipeline
 except ImportError as error:
     raise missing("redis", "redis") from error
 
@@ -27,8 +28,18 @@ class _Redis(KnownClient):
     __slots__ = ()
 
     def owns(self, client: Any) -> bool:
-        """Answer by the class; a pipeline derives from it, and runs its commands only once."""
-        return isinstance(client, (*_WAITING, *_BLOCKING)) and not isinstance(client, Pipeline)
+        """Answer by the class.
+
+        Raises:
+            TypeError: It is a pipeline, which derives from it and can run its commands only once.
+        """
+        if isinstance(client, Pipeline | ClusterPipeline):
+            msg = (
+                "a pipeline forgets its commands when it sends them, so a second attempt would "
+                "send nothing; fill one in a function: policy.call(function)"
+            )
+            raise TypeError(msg)
+        return isinstance(client, (*_WAITING, *_BLOCKING))
 
     def instead_of_sync(self, client: Any) -> str | None:
         """Name the class of the same name in ``redis.asyncio``."""
