@@ -22,7 +22,7 @@ Source: TypeAlias = (
 """What a function returns whose items can be streamed."""
 
 # A loop keeps a weak reference to its tasks only.
-_closing: set[asyncio.Task[None]] = set()
+_closing: set[asyncio.Task[bool]] = set()
 
 
 class OpenSource:
@@ -100,15 +100,10 @@ class OpenSource:
                 return
         except RuntimeError:
             return
-        task = self._loop.create_task(self._close_collected())
+        # As Python says it to a coroutine that is collected; errors are logged.
+        task = self._loop.create_task(self.close(GeneratorExit()))
         _closing.add(task)
         task.add_done_callback(_closing.discard)
-
-    async def _close_collected(self) -> None:
-        try:
-            await self.close(GeneratorExit())
-        except Exception as error:  # noqa: BLE001 - nobody is left who could be told
-            log_closing(error)
 
     async def _close_items(self) -> None:
         iterator = self._iterator

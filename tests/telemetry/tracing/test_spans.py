@@ -414,6 +414,58 @@ async def test_no_span_is_current_while_a_stream_is_read(spans):
     assert [span.name for span in spans.below(root)] == ["ask _items", "use", "use", "use"]
 
 
+async def test_what_a_client_records_while_it_opens_and_reads_stands_below_the_attempt(spans):
+    """Each attempt's own; what the reader records meanwhile does not."""
+    tracer = trace.get_tracer("client")
+    opened = 0
+
+    async def lines() -> AsyncGenerator[int]:
+        nonlocal opened
+        opened += 1
+        with tracer.start_as_current_span("GET"):
+            await asyncio.sleep(1)
+            if opened == 1:
+                raise ConnectionError
+        yield 1
+        with tracer.start_as_current_span("chunk"):
+            await asyncio.sleep(1)
+        yield 2
+
+    async with Policy("ask").with_retry(2, 0).stream(lines) as items:
+        async for _ in items:
+            tracer.start_span("use").end()
+            assert not trace.get_current_span().is_recording()
+
+    (call,) = [root for root in spans.roots() if root.name != "use"]
+    first, second = spans.below(call)
+    assert [span.name for span in spans.below(first)] == ["GET"]
+    assert [span.name for span in spans.below(second)] == ["GET", "chunk"]
+
+
+@pytest.mark.finding(13)
+async def test_a_span_that_a_source_leaves_open_over_an_item_is_not_current_for_the_reader(spans):
+    """Also where the reader leaves by a break, or drops the stream."""
+    tracer = trace.get_tracer("client")
+
+    async def lines() -> AsyncGenerator[int]:
+        with tracer.start_as_current_span("GET"):
+            yield 1
+            yield 2
+
+    async with Policy("ask").stream(lines) as items:
+        async for _ in items:
+            assert not trace.get_current_span().is_recording()
+            break
+    dropped = Policy("ask").stream(lines)
+    await dropped.__aenter__()
+    del dropped
+    gc.collect()
+    await asyncio.sleep(0)
+    tracer.start_span("after").end()
+
+    assert [root.name.split()[0] for root in spans.roots()] == ["ask", "ask", "after"]
+
+
 async def test_a_stream_that_another_policy_answers_stands_below_its_call(spans):
     """Although no span is current."""
 
