@@ -1,8 +1,17 @@
 from __future__ import annotations
 
+import inspect
+import re
 from pathlib import Path
 
+import anthropic
+import botocore.session
+import httpx
+import httpx2
+import openai
 import pytest
+import redis.asyncio
+import requests
 
 from tests.integrations.table import (
     BEGIN,
@@ -21,7 +30,15 @@ from tests.integrations.table import (
 pytest_plugins = ["pytester"]
 
 CONFTEST = """
+import inspect
+import re
 from pathlib import Path
+
+import anthropic
+import botocore.session
+import httpx
+import httpx2
+import openai
 from tests.integrations.table import Table
 
 HERE = Path(__file__).parent
@@ -38,6 +55,8 @@ def pytest_configure(config):
 TWO_FILES = {
     "test_one": """
 import pytest
+import redis.asyncio
+import requests
 
 @pytest.mark.covers("redis", "retry")
 @pytest.mark.covers("redis", "junk")
@@ -53,6 +72,8 @@ def test_slow(): pass
 """,
     "test_two": """
 import pytest
+import redis.asyncio
+import requests
 
 @pytest.mark.covers("arq", "retry")
 def test_arq(): pass
@@ -118,7 +139,8 @@ def test_every_mark_names_a_cell_of_the_table():
 def test_the_page_has_the_rows_columns_and_legend_of_today():
     """Only the ticks and the links of the table may be news."""
     text = PAGE.read_text(encoding="utf-8")
-    pages = {page for page in INTEGRATIONS.values() if f"]({page}.md) |" in text}
+    table = text.partition(BEGIN)[2]
+    pages = {page for page in INTEGRATIONS.values() if f"]({page}.md) |" in table}
 
     assert written(text, render(read(text), pages)) == text
 
@@ -259,3 +281,33 @@ def test_marks_are_found_without_running_the_tests(tmp_path: Path):
 
     assert found[:2] == [[2], [4]] or found[:2] == [[4], [2]]
     assert len(found) == 3
+
+
+# --- what the page says of others ---------------------------------------------------------------
+
+
+def test_the_retries_that_the_page_tells_are_those_of_the_libraries():
+    """Where a new release has others, its row needs a new number."""
+    defaults = {
+        "openai": openai.AsyncOpenAI(api_key="sk").max_retries,
+        "anthropic": anthropic.AsyncAnthropic(api_key="sk").max_retries,
+        "redis-py": redis.asyncio.Redis().get_retry()._retries,
+        "requests": requests.adapters.HTTPAdapter().max_retries.total,
+        "httpx": inspect.signature(httpx.AsyncHTTPTransport).parameters["retries"].default,
+        "httpx2": inspect.signature(httpx2.AsyncHTTPTransport).parameters["retries"].default,
+    }
+
+    told = PAGE.read_text("utf-8").partition("## Switch")[2].partition(BEGIN)[0]
+    rows = {name: re.search(rf"^\| [^|]*\b{name}\b[^|]*\| (\w+)", told, re.M) for name in defaults}
+
+    assert {name: row and row[1] for name, row in rows.items()} == {
+        name: str(number or "none") for name, number in defaults.items()
+    }
+
+
+def test_botocore_retries_unless_it_is_told_not_to():
+    """Its default mode is the one that the page counts."""
+    keys = {"aws_access_key_id": "id", "aws_secret_access_key": "key"}
+    created = botocore.session.Session().create_client("s3", "eu-west-1", **keys)
+
+    assert created.meta.config.retries["mode"] == "legacy"
