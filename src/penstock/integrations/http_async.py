@@ -14,7 +14,7 @@ from penstock.integrations.exchange import Exchange
 from penstock.integrations.http_inners import Inners
 from penstock.integrations.http_requests import name_of
 from penstock.integrations.http_rules import Rules
-from penstock.integrations.http_sending import Sending
+from penstock.integrations.http_sending import ClientSending
 
 __all__ = ["AsyncTransport", "HeldBody"]
 
@@ -108,7 +108,7 @@ class AsyncTransport:
         rules = self._rules
         if not rules.keys.covers(request.url):
             return await self._inners.of(None).handle_async_request(request)
-        sending = Sending(request, rules, self._inners)
+        sending = ClientSending(request, rules, self._inners)
         url = request.url if rules.wants_url else None
         try:
             exchange = await rules.exchanges.send(sending, name=name_of(request), url=url)

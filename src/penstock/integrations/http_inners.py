@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,8 +11,9 @@ from penstock.errors import ConfigError
 
 __all__ = ["Inners", "blame_proxy"]
 
-# A proxy that refuses our password; httpcore's error has nothing but the status line.
-_PASSWORD_WANTED = "407"  # noqa: S105 - a status
+# What httpx and requests have of what a proxy says is a text: the status line, behind more words.
+_PASSWORD_WANTED = re.compile(r"^407\b|Tunnel connection failed: 407\b|^Invalid username/password")
+_NOT_REACHED = re.compile(r"connect to proxy(?!.*Tunnel connection failed)")
 
 _UNREACHABLE = frozenset({"ConnectError", "ConnectTimeout"})
 
@@ -59,12 +61,13 @@ def blame_proxy(call: Call, failure: BaseException) -> None:
     """Tell the pool when it was the resource itself that could not be reached.
 
     Only where each resource has a transport of its own: there a connection that cannot be made is
-    the proxy's, or the address's, and the next attempt goes through another one.
+    the proxy's, or the address's, and the next attempt goes through another one. A proxy that could
+    not reach the server further on is not to blame.
     """
     kind, lease = type(failure).__name__, call.lease
     if lease is None:
         return
-    if kind == "ProxyError" and str(failure).startswith(_PASSWORD_WANTED):
-        lease.disable(_PASSWORD_WANTED)
-    elif kind in _UNREACHABLE:
+    if kind == "ProxyError" and _PASSWORD_WANTED.search(str(failure)):
+        lease.disable("407")
+    elif kind in _UNREACHABLE or (kind == "ProxyError" and _NOT_REACHED.search(str(failure))):
         lease.cooldown(reason=kind)

@@ -9,10 +9,19 @@ from penstock import clock
 from penstock.call import Call
 from penstock.integrations.http_rules import Rules
 
-__all__ = ["adopt_body", "for_attempt", "is_spent", "name_of", "undo_limits"]
+__all__ = [
+    "SLACK",
+    "adopt_body",
+    "for_attempt",
+    "is_in_memory",
+    "is_spent",
+    "least",
+    "name_of",
+    "undo_limits",
+]
 
 # The policy's own time limit comes first: it knows whose time is over, the client does not.
-_SLACK = 0.05
+SLACK = 0.05
 
 _PHASES = ("connect", "read", "write", "pool")
 
@@ -38,7 +47,7 @@ def for_attempt(request: Any, call: Call, rules: Rules) -> Any:
         sent.headers = request.headers.copy()
         rules.keys.put(sent.headers, call.resource, request.url)
     if left is not None:
-        sent.extensions = _limited(request.extensions, max(left, 0.0) + _SLACK)
+        sent.extensions = _limited(request.extensions, max(left, 0.0) + SLACK)
     return sent
 
 
@@ -63,16 +72,20 @@ def adopt_body(request: Any, sent: Any) -> None:
             vars(request)["_content"] = sent.content
 
 
+def is_in_memory(request: Any) -> bool:
+    """Whether the body is bytes, which can be sent any number of times, by several at once."""
+    return "_content" in vars(request) or isinstance(
+        getattr(request.stream, "_stream", None), bytes
+    )
+
+
 def is_spent(request: Any, *, unsent: bool) -> bool:
-    """Whether a request was sent and its body cannot be sent again.
+    """Whether a body that is not in memory cannot be sent once more.
 
     Args:
         request: After an attempt.
         unsent: It is certain that nothing has reached the server.
     """
-    # Bytes: read into memory, or on their way to another host after a redirect.
-    if "_content" in vars(request) or isinstance(getattr(request.stream, "_stream", None), bytes):
-        return False
     # Of httpx's streams over iterators, which can tell.
     begun = getattr(request.stream, "_is_stream_consumed", None)
     if begun is not None:
@@ -93,9 +106,10 @@ def _can_rewind(file: object) -> bool:
 
 def _limited(extensions: Mapping[str, Any], left: float) -> dict[str, Any]:
     given: Mapping[str, float | None] = extensions.get("timeout") or {}
-    limits = {phase: _least(given.get(phase), left) for phase in _PHASES}
+    limits = {phase: least(given.get(phase), left) for phase in _PHASES}
     return {**extensions, "timeout": limits}
 
 
-def _least(given: float | None, left: float) -> float:
+def least(given: float | None, left: float) -> float:
+    """Return the smaller limit; None is no limit."""
     return left if given is None else min(given, left)

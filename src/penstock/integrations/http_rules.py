@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Container
 from typing import Any, Literal, get_args
 
-from penstock.call import Call
 from penstock.classify import Answer, Guarded, PresetName, classify_result
 from penstock.edges import result_classifier
 from penstock.errors import ConfigError
@@ -80,14 +79,6 @@ class Rules:
         if status in _REFUSED:
             return True
         return status >= _FIRST_FAILURE and should_retry(headers) is True
-
-    @staticmethod
-    def was_unsent(call: Call, failure: BaseException) -> bool:
-        """Whether it is certain that nothing of a request has reached the server.
-
-        Of an attempt that was cancelled nobody knows.
-        """
-        return isinstance(failure, Exception) and not call.judge(failure).sent
 
 
 def _judge_of(classify: Classify) -> Callable[[Any], Verdict | None]:

@@ -13,14 +13,13 @@ from penstock.call import Call
 from penstock.errors import PolicyError
 from penstock.integrations.exchange import Exchange
 from penstock.integrations.http_inners import Inners
-from penstock.integrations.http_requests import name_of
+from penstock.integrations.http_requests import adopt_body, name_of
 from penstock.integrations.http_rules import Rules
-from penstock.integrations.http_sending import Sending
+from penstock.integrations.http_sending import ClientSending
 from penstock.integrations.http_threads import in_thread
-from penstock.operation import Lingering
 from penstock.sync import run_sync, running_home
 
-__all__ = ["Held", "HeldSyncBody", "SyncTransport", "send_sync"]
+__all__ = ["Held", "HeldSyncBody", "SyncTransport", "close_quietly", "send_sync"]
 
 _log = logging.getLogger("penstock")
 
@@ -43,33 +42,27 @@ class Held:
         Raises:
             PolicyError: It is.
         """
-        if self._call.expiring:
-            self.fail(asyncio.CancelledError())
+        if self._call.expiring and self._loop.is_running():
+            run_sync(partial(self._exchange.fail, asyncio.CancelledError()), self._loop)
 
     def close(self) -> None:
-        """Give it back: the answer was read, or is wanted no more."""
-        self._end(self._exchange.close, self._exchange.close_now)
+        """Give it back: the answer was read, or is wanted no more.
+
+        Nothing is waited for, so a finalizer may do this in any thread, whatever lock that holds.
+        What the thread sends next comes after it.
+        """
+        self._post(self._exchange.close_now)
 
     def fail(self, error: BaseException) -> None:
-        """Give it back, and tell the stages that reading the answer has failed.
+        """Give it back, and tell the stages that reading the answer has failed."""
+        self._post(partial(self._exchange.close_now, error))
 
-        Raises:
-            PolicyError: The policy's time for the whole call is over.
-        """
-        exchange = self._exchange
-        self._end(partial(exchange.fail, error), partial(exchange.close_now, error))
-
-    def abandon(self) -> None:
-        """Give it back without waiting: for finalizers."""
-        _post(self._loop, self._exchange.close_now)
-
-    def _end(self, wait: Callable[[], Any], leave: Callable[[], object]) -> None:
-        if not self._exchange.is_held:
-            return
-        if asyncio._get_running_loop() is not None or not self._loop.is_running():  # noqa: SLF001 - documented for asyncio libraries
-            _post(self._loop, leave)
-        else:
-            run_sync(wait, self._loop)
+    def _post(self, leave: Callable[[], object]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(leave)
+        except RuntimeError:
+            # The loop is closed; the policy lives on.
+            leave()
 
 
 class HeldSyncBody:
@@ -113,8 +106,8 @@ class HeldSyncBody:
 
     def __del__(self) -> None:
         if not getattr(self, "_is_closed", True):
-            self._held.abandon()
-            _close_quietly(self._body)
+            self._held.close()
+            close_quietly(self._body)
 
 
 class SyncTransport:
@@ -177,10 +170,10 @@ class SyncTransport:
 
     def _close_others(self) -> None:
         for inner in self._inners.drain():
-            _close_quietly(inner)
+            close_quietly(inner)
 
 
-class _ThreadSending(Sending):
+class _ThreadSending(ClientSending):
     """Sends one request, each attempt in a worker thread."""
 
     __slots__ = ()
@@ -190,12 +183,14 @@ class _ThreadSending(Sending):
         """True: a cancel would end the waiting and not the work."""
         return True
 
-    async def pass_on(self, inner: Any, sent: Any) -> Any:
+    async def pass_on(self, call: Call, sent: Any) -> Any:
         """Send a request through the transport of its resource."""
-        call: Any = self.call
-        if call.lingering is None:
-            call.lingering = Lingering()
-        return await in_thread(partial(inner.handle_request, sent), call.lingering, _close_quietly)
+        inner = self._inners.of(call.resource)
+        return await in_thread(partial(inner.handle_request, sent), call, close_quietly)
+
+    def has_answered(self, sent: Any) -> None:
+        """Keep the limits for the body: nothing else bounds a thread that reads."""
+        adopt_body(self.request, sent)
 
 
 def send_sync(rules: Rules, sending: Any, name: str, url: object) -> tuple[Any, Held | None]:
@@ -203,7 +198,7 @@ def send_sync(rules: Rules, sending: Any, name: str, url: object) -> tuple[Any, 
 
     Args:
         rules: How.
-        sending: What each attempt does; it has ``call`` and ``last``, as ``Sending``.
+        sending: What each attempt does.
         name: The operation's name in events.
         url: Where it goes, for a pool with ``url="url"``; else None.
 
@@ -228,21 +223,14 @@ def send_sync(rules: Rules, sending: Any, name: str, url: object) -> tuple[Any, 
     return run_sync(main, running_home(rules.policy.stages))
 
 
-def _discard(response: Any) -> None:
-    if response is not None:
-        _close_quietly(response)
-
-
-def _close_quietly(what: Any) -> None:
+def close_quietly(what: Any) -> None:
+    """Close an answer, a body or a transport; what that raises is logged."""
     try:
         what.close()
     except Exception as error:  # noqa: BLE001 - it must not hide what has happened, nor end others
         _log.warning("closing %s raised %s", type(what).__name__, type(error).__name__)
 
 
-def _post(loop: asyncio.AbstractEventLoop, leave: Callable[[], object]) -> None:
-    try:
-        loop.call_soon_threadsafe(leave)
-    except RuntimeError:
-        # The loop is closed; the policy lives on.
-        leave()
+def _discard(response: Any) -> None:
+    if response is not None:
+        close_quietly(response)

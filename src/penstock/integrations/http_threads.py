@@ -10,6 +10,7 @@ from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from penstock.call import Call
 from penstock.operation import Lingering
 
 __all__ = ["in_thread"]
@@ -22,16 +23,17 @@ _MOST_THREADS = 1000
 _executors: WeakKeyDictionary[asyncio.AbstractEventLoop, ThreadPoolExecutor] = WeakKeyDictionary()
 
 
-async def in_thread(
-    work: Callable[[], Any], lingering: Lingering, close: Callable[[Any], object]
-) -> Any:
+async def in_thread(work: Callable[[], Any], call: Call, close: Callable[[Any], object]) -> Any:
     """Run blocking work in a worker thread and return its result.
 
     Args:
         work: What blocks. A cancel ends the waiting and not the work.
-        lingering: Counts the thread until it has ended.
+        call: Whose work it is; its ``lingering`` counts the thread until it has ended.
         close: Takes a result that comes when the caller has left.
     """
+    if call.lingering is None:
+        call.lingering = Lingering()
+    lingering: Lingering = call.lingering
     loop = asyncio.get_running_loop()
     run = contextvars.copy_context().run
     # Taken by the thread that starts the work or by the caller that gives it up, never by both.
