@@ -78,6 +78,7 @@ def _balance(policy: Policy) -> dict[str, int]:
 # --- one after another ------------------------------------------------------------------------
 
 
+@pytest.mark.finding(12)
 @pytest.mark.parametrize("loops", LOOPS)
 @pytest.mark.parametrize("name", POLICIES)
 def test_one_policy_serves_one_loop_after_another(name: str, loops: str):
@@ -171,6 +172,7 @@ def held() -> Iterator[list[Any]]:
     gc.unfreeze()
 
 
+@pytest.mark.finding(12)
 @pytest.mark.parametrize("is_collected", [False, True], ids=["kept", "collected"])
 @pytest.mark.parametrize("loops", LOOPS)
 @pytest.mark.parametrize("name", POLICIES)

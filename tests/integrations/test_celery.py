@@ -56,6 +56,7 @@ def test_the_recipe_answers_through_a_service_that_fails_at_first(worker: Worker
     assert [each.partition("/search")[2] for each in worker.arrived()] == ["?q=turbines"] * 2
 
 
+@pytest.mark.finding(12)
 @pytest.mark.covers("celery", "retry")
 def test_each_process_has_one_loop_of_its_own(worker: Worker):
     """Although the parent had used the policy, and so had a loop, when it forked."""

@@ -298,7 +298,10 @@ def test_the_retries_that_the_page_tells_are_those_of_the_libraries():
     }
 
     told = PAGE.read_text("utf-8").partition("## Switch")[2].partition(BEGIN)[0]
-    rows = {name: re.search(rf"^\| [^|]*\b{name}\b[^|]*\| (\w+)", told, re.M) for name in defaults}
+    rows = {
+        name: re.search(rf"^\| [^|]*\b{name}\b[^|]*\| (\w+)", told, re.MULTILINE)
+        for name in defaults
+    }
 
     assert {name: row and row[1] for name, row in rows.items()} == {
         name: str(number or "none") for name, number in defaults.items()
