@@ -4,7 +4,10 @@ import asyncio
 import contextlib
 import gc
 import io
+import subprocess
+import sys
 import time
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any
 
@@ -397,6 +400,37 @@ async def test_the_policys_time_limit_ends_a_block_that_does_not_read(server: Se
 
 
 @pytest.mark.covers("aiohttp", "deadline")
+async def test_the_policys_time_limit_ends_reading_in_another_task(server: Server):
+    """The cancel went to the task that had sent the request, which is over."""
+    url = await server.script({"chunks": ["a", *[0.04, "b"] * 20]})
+    began = time.monotonic()
+
+    async with session_under(Policy("aio").with_timeout(0.15).with_concurrency(1)) as session:
+        response = await asyncio.ensure_future(_run(session.get(url)))
+        with pytest.raises(CallTimeoutError):
+            await response.read()
+
+    assert 0.15 <= time.monotonic() - began < 0.6
+
+
+@pytest.mark.finding(6)
+@pytest.mark.covers("aiohttp", "deadline")
+async def test_the_sessions_own_time_limit_ends_the_reading_of_a_body(server: Server):
+    """It keeps its type, and the stages hear of it."""
+    url = await server.script({"chunks": ["a", 2, "b"]})
+    policy = Policy("aio").with_breaker(failures=1, recover_after=30).with_concurrency(1)
+
+    async with session_under(policy, limits=aiohttp.ClientTimeout(total=0.2)) as session:
+        async with session.get(url) as response:
+            with pytest.raises(TimeoutError) as raised:
+                await response.read()
+        with pytest.raises(CircuitOpenError):
+            await session.get(url)
+
+    assert type(raised.value) is TimeoutError
+
+
+@pytest.mark.covers("aiohttp", "deadline")
 async def test_an_attempts_time_limit_is_not_for_the_body(server: Server):
     """A good answer is committed: what follows is the reader's time."""
     url = await server.script({"chunks": ["a", 0.3, "b"]})
@@ -486,6 +520,80 @@ async def test_an_answer_that_is_collected_gives_everything_back(server: Server)
         gc.collect()
 
     assert (during, held_by(policy)) == (1, 0)
+
+
+@pytest.mark.covers("aiohttp", "streams")
+@pytest.mark.filterwarnings("ignore:Unclosed connection:ResourceWarning")
+async def test_an_answer_may_be_collected_in_another_thread(server: Server):
+    """The stages hear of it in the loop that is theirs."""
+    url = await server.script({"chunks": ["a", 1, "b"]})
+    policy = Policy("aio").with_concurrency(1)
+    session = aiohttp.ClientSession(middlewares=(PolicyMiddleware(policy),))
+    left = [await session.get(url)]
+    during = held_by(policy)
+
+    await asyncio.to_thread(lambda: left.pop().close())
+    await asyncio.sleep(0.01)
+    after = held_by(policy)
+    await session.close()
+
+    assert (during, after) == (1, 0)
+
+
+def test_an_answer_that_outlives_its_loop_gives_everything_back(server: Server):
+    """The policy may be used in the next one."""
+    policy = Policy("aio").with_concurrency(1)
+
+    async def leave() -> aiohttp.ClientResponse:
+        url = await server.script({"chunks": ["a", 1, "b"]})
+        async with aiohttp.ClientSession(middlewares=(PolicyMiddleware(policy),)) as session:
+            return await session.get(url)
+
+    response = asyncio.run(leave())
+    during = held_by(policy)
+    response.release()
+
+    assert (during, held_by(policy)) == (1, 0)
+
+
+@pytest.mark.covers("aiohttp", "streams")
+async def test_an_answer_without_a_body_is_held_until_the_request_was_written(server: Server):
+    """All such answers share one empty body, which is left as it is."""
+    url = await server.script({"status": 204, "unread": True})
+    policy = Policy("aio").with_concurrency(1)
+
+    async def slowly() -> AsyncGenerator[bytes]:
+        yield b"x"
+        await asyncio.sleep(0.2)
+        yield b"x"
+
+    async with session_under(policy) as session:
+        response = await session.put(url, data=slowly())
+        during = held_by(policy)
+        await response.read()
+        await response.wait_for_close()
+        after = held_by(policy)
+
+    assert (response.status, during, after) == (204, 1, 0)
+
+
+@pytest.mark.covers("aiohttp", "streams")
+async def test_an_answer_is_no_cycle_because_it_was_held(server: Server):
+    """When it was read nothing of it waits for the collector."""
+    url = await server.script({"chunks": ["a", 0.01, "b"]})
+
+    async with session_under(retrying()) as session:
+        response = await session.get(url)
+        await response.read()
+        seen = weakref.ref(response)
+        gc.disable()
+        try:
+            del response
+            is_gone = seen() is None
+        finally:
+            gc.enable()
+
+    assert is_gone
 
 
 @pytest.mark.covers("aiohttp", "junk")
@@ -826,6 +934,30 @@ async def test_a_good_answer_that_says_nothing_is_left_rests_its_key(server: Ser
 
 
 @pytest.mark.covers("aiohttp", "rotation")
+@pytest.mark.parametrize(("method", "requests"), [("GET", 2), ("POST", 1)])
+async def test_an_attempt_on_a_key_that_is_lost_begins_elsewhere_if_that_does_no_harm(
+    server: Server, method: str, requests: int
+):
+    """An older one has met a limit; a POST under way may have been acted on."""
+    older = await server.script({"delay": 0.1, "status": 429}, {})
+    younger = await server.script({"delay": 0.4}, {})
+    policy = keyed(server, "a", "b", pick="primary_backup")
+
+    async def read(session: aiohttp.ClientSession, method: str, url: str) -> int:
+        async with session.request(method, url) as response:
+            await response.read()
+        return response.status
+
+    async with session_under(policy, header="X-Key") as session:
+        first = asyncio.ensure_future(read(session, "GET", older))
+        await asyncio.sleep(0.05)
+        statuses = [await read(session, method, younger), await first]
+
+    assert statuses == [200, 200]
+    assert await server.count(younger) == requests
+
+
+@pytest.mark.covers("aiohttp", "rotation")
 async def test_a_refusal_by_the_sessions_proxy_is_not_the_keys_fault(server: Server):
     """407 leaves the key as it is."""
     url = await server.script({"status": 407})
@@ -878,6 +1010,17 @@ async def test_a_proxy_that_is_dead_rests_and_one_that_refuses_is_taken_out(serv
 
     assert response.status == 200
     assert states_of(policy) == ["cooling", "disabled", "ready"]
+
+
+@pytest.mark.covers("aiohttp", "rotation")
+async def test_without_rotation_there_is_no_proxy_to_go_through(server: Server):
+    """The request is sent as the session says."""
+    url = await server.script({})
+
+    async with session_under(retrying(), proxies=True) as session, session.get(url) as response:
+        await response.read()
+
+    assert server.here.endswith(str((await server.log(url))[0]["port"]))
 
 
 @pytest.mark.covers("aiohttp", "rotation")
@@ -979,3 +1122,31 @@ async def test_a_fallback_must_answer_with_an_answer(server: Server):
     async with session_under(Policy("aio").with_fallback(value="nothing")) as session:
         with pytest.raises(PolicyError, match="answered with str"):
             await session.get(url)
+
+
+def test_a_missing_aiohttp_is_named_with_its_extra():
+    """The error says what to install."""
+    program = "import sys; sys.modules['aiohttp'] = None; import penstock.integrations.aiohttp"
+
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+
+    assert "pip install 'penstock[aiohttp]'" in ran.stderr
+
+
+async def test_what_else_aiohttp_may_ask_its_timer_is_answered(server: Server):
+    """The one that the policy stands in for."""
+    url = await server.script({"chunks": ["a", 0.05, "b"]})
+    limits = aiohttp.ClientTimeout(total=5)
+
+    async with (
+        session_under(retrying(), limits=limits) as session,
+        session.get(url) as response,
+    ):
+        timer: Any = response.content._timer
+        before = timer._cancelled
+        await response.read()
+
+    assert before is False
+    assert response.content._timer is not timer

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import gc
 import json
+import subprocess
+import sys
 import time
 from collections.abc import AsyncGenerator, Iterator
 from typing import Any
@@ -471,11 +473,12 @@ async def test_the_callers_own_timeout_is_for_all_attempts(
 
 
 @pytest.mark.covers("grpc", "deadline")
-async def test_a_timeout_that_is_over_is_left_to_grpc(service: Service):
+@pytest.mark.parametrize("method", ["one", "many"])
+async def test_a_timeout_that_is_over_is_left_to_grpc(service: Service, method: str):
     """It says so at once."""
     async with stub_under(retrying(), service.here) as stub:
         with pytest.raises(aio.AioRpcError) as raised:
-            await stub.one(service.play([{"wait": 1}]), timeout=0)
+            await _all(getattr(stub, method)(service.play([{"wait": 1}]), timeout=0))
 
     assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
@@ -502,6 +505,42 @@ async def test_a_time_limit_ends_a_stream_that_goes_on(service: Service, how: st
         assert isinstance(raised.value, CallTimeoutError)
     else:
         assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+@pytest.mark.covers("grpc", "deadline")
+async def test_a_time_limit_behind_another_stage_ends_a_stream_at_its_next_message(
+    service: Service,
+):
+    """What gRPC is told may be too late there."""
+    request = service.play([{"send": "a"}, *[{"wait": 0.04}, {"send": "b"}] * 20])
+    policy = Policy("rpc").with_concurrency(1).with_timeout(0.2).with_retry(2, wait=0)
+    seen: list[bytes] = []
+    began = time.monotonic()
+
+    async with stub_under(policy, service.here) as stub:
+        with pytest.raises(CallTimeoutError) as raised:
+            await _read(stub.many(request), seen)
+
+    assert len(seen) > 1
+    assert raised.value.__cause__ is not raised.value
+    assert 0.2 <= time.monotonic() - began < 0.6
+
+
+@pytest.mark.covers("grpc", "deadline")
+async def test_a_reader_that_comes_late_is_told_of_the_time_limit(service: Service):
+    """The stream had ended, and given everything back, before."""
+    request = service.play([{"send": "a"}, {"wait": 2}])
+    policy = Policy("rpc").with_timeout(0.1).with_retry(2, wait=0).with_concurrency(1)
+
+    async with stub_under(policy, service.here) as stub:
+        call = stub.many(request)
+        first = await call.read()
+        await asyncio.sleep(0.35)
+        held = held_by(policy)
+        with pytest.raises(CallTimeoutError):
+            await call.read()
+
+    assert (first, held) == (b"a", 0)
 
 
 @pytest.mark.covers("grpc", "deadline")
@@ -584,6 +623,27 @@ async def test_permit_and_lease_are_held_until_the_stream_ends(service: Service)
 
     assert (first, second, end) == (b"a", b"b", aio.EOF)
     assert (during, after) == (3, 0)
+
+
+@pytest.mark.covers("grpc", "streams")
+async def test_a_stream_is_a_call_like_any_other_to_its_reader(service: Service):
+    """With metadata, a status, and callbacks for its end."""
+    request = service.play([{"say": {"x-said": "1"}}, {"send": "a"}, {"wait": 0.02}])
+    ended: list[object] = []
+
+    async with stub_under(retrying(), service.here) as stub:
+        call = stub.many(request)
+        call.add_done_callback(ended.append)
+        said = await call.initial_metadata()
+        before = call.done(), len(ended)
+        messages = [message async for message in call]
+        call.add_done_callback(ended.append)
+        details = await call.details()
+
+    assert dict(said)["x-said"] == "1"
+    assert (before, messages, details) == ((False, 0), [b"a"], "")
+    assert ended == [call, call]
+    assert call.done()
 
 
 @pytest.mark.covers("grpc", "streams")
@@ -690,3 +750,14 @@ async def test_a_cancel_at_any_moment_leaves_nothing_behind(service: Service, me
 
     assert cancelled > 5
     assert last == [b"well"]
+
+
+def test_a_missing_grpcio_is_named_with_its_extra():
+    """The error says what to install."""
+    program = "import sys; sys.modules['grpc'] = None; import penstock.integrations.grpc"
+
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+
+    assert "pip install 'penstock[grpc]'" in ran.stderr

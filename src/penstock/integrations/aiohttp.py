@@ -104,9 +104,10 @@ class PolicyMiddleware:
             if _would_run_again(failure):
                 raise _final(failure) from failure
             raise
-        response = exchange.response
-        if response is not sending.last:
-            release(sending.last)
+        response, last = exchange.response, sending.last
+        sending.forget()
+        if response is not last:
+            release(last)
         if not isinstance(response, ClientResponse):
             kind = type(response).__name__
             raise PolicyError(

@@ -60,6 +60,11 @@ class Sending:
         self._may_repeat = rules.may_repeat(request.method, request.headers)
         self._was_begun = False
 
+    def forget(self) -> None:
+        """Let go of request and answer: a time limit keeps its calls until their time is over."""
+        self.last = None
+        del self._request, self._handler
+
     @property
     def runs_on(self) -> bool:
         """True where an older call's failure must not end this attempt to begin it elsewhere."""

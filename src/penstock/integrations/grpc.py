@@ -93,7 +93,11 @@ class _PolicyInterceptor:
         try:
             exchange = await exchanges.send(attempt(rpc), name=rpc.name, url=self._target)
         except PolicyError as error:
-            raise rpc.error_for(error) from error
+            if (ended := rpc.own_error(error)) is not None:
+                raise ended from error
+            raise
+        finally:
+            rpc.forget()
         return rpc, exchange
 
     def _put(self, metadata: Any, resource: Any) -> Any:

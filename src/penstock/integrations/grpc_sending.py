@@ -98,19 +98,23 @@ class Rpc:
             raise
 
     def forget(self) -> None:
-        """Let go of the way to make another attempt: gRPC's side of it refers to all of this."""
-        self._continue = _no_more
+        """Let go of the way to make another attempt.
 
-    def error_for(self, error: BaseException) -> BaseException:
+        gRPC's side of it refers to all of this, and a time limit keeps its calls until their time
+        is over.
+        """
+        self._continue, self._request = _no_more, None
+
+    def own_error(self, error: PolicyError) -> Exception | None:
         """Return gRPC's own error where it was the caller's own ``timeout`` that ended the RPC."""
         own = self._details.timeout
         late = own is not None and clock.now() - self._began >= own
         if not (late and isinstance(error, CallTimeoutError)):
-            return error
+            return None
         grpc, aio = import_module("grpc"), import_module("grpc.aio")
-        empty = aio.Metadata()
-        code = grpc.StatusCode.DEADLINE_EXCEEDED
-        return aio.AioRpcError(code, empty, empty, "Deadline Exceeded", str(error))
+        code, empty = grpc.StatusCode.DEADLINE_EXCEEDED, aio.Metadata()
+        ended: Exception = aio.AioRpcError(code, empty, empty, "Deadline Exceeded", str(error))
+        return ended
 
     async def _open(self, call: Call, left: float | None) -> Any:
         self.call = call

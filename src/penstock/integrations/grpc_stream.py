@@ -42,7 +42,6 @@ class Messages:
         self._error: BaseException | None = None
         self._callbacks: list[Callable[[Any], object]] = []
         self._loop = asyncio.get_running_loop()
-        rpc.forget()
         me = ref(self)
 
         def ended(_: object) -> None:
@@ -74,6 +73,7 @@ class Messages:
         try:
             message = await next_of(self._messages)
         except BaseException as error:
+            self._call.cancel()
             await self._fail(error)
             raise
         if message is END:
@@ -82,11 +82,8 @@ class Messages:
         return message
 
     def add_done_callback(self, callback: Callable[[Any], object]) -> None:
-        """Call ``callback`` with this object when the RPC has ended."""
-        if self._call.done():
-            callback(self)
-        else:
-            self._callbacks.append(callback)
+        """Call ``callback`` with this object when the RPC has ended; it has not, or gRPC knows."""
+        self._callbacks.append(callback)
 
     def has_ended(self) -> None:
         """Give back what is held for an RPC that nobody may be reading.
@@ -126,7 +123,9 @@ class Messages:
         try:
             await self._exchange.fail(error)
         except PolicyError as over:
-            raise self._rpc.error_for(over) from over
+            if (ended := self._rpc.own_error(over)) is not None:
+                raise ended from over
+            raise
         finally:
             del error
 
