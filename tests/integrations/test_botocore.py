@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import io
 import os
+import sys
 import time
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -245,6 +247,15 @@ async def test_a_client_that_blocks_is_refused(policy: Policy):
 
     with pytest.raises(TypeError, match=r"get_session\(\)\.create_client\('s3'\)"):
         policy.wrap_client(made)
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch):
+    """The line that installs it is in the message."""
+    monkeypatch.setitem(sys.modules, "aiobotocore.client", None)
+    monkeypatch.delitem(sys.modules, "penstock.integrations.botocore", raising=False)
+
+    with pytest.raises(ImportError, match=r"pip install 'penstock\[botocore\]'"):
+        importlib.import_module("penstock.integrations.botocore")
 
 
 # --- rotation -----------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import sys
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -184,6 +186,15 @@ async def test_a_wrapped_client_is_what_its_type_says(
         assert [type(part).__name__ for part in parts] == ["Pipeline", "Lock", "PubSub"]
         async with client.pipeline() as pipeline, client.lock("gate", timeout=5):
             assert await pipeline.set("text", "water").get("text").execute() == [True, "water"]
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch):
+    """The line that installs it is in the message."""
+    monkeypatch.setitem(sys.modules, "redis", None)
+    monkeypatch.delitem(sys.modules, "penstock.integrations.redis", raising=False)
+
+    with pytest.raises(ImportError, match=r"pip install 'penstock\[redis\]'"):
+        importlib.import_module("penstock.integrations.redis")
 
 
 # --- rotation -----------------------------------------------------------------------------------

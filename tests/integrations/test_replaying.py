@@ -149,6 +149,7 @@ def test_an_attempts_time_out_holds_for_what_is_sent_once():
         object(),
         Client,
         io.BytesIO,
+        [[[[io.BytesIO()]]]],  # deeper than any client takes files
     ],
 )
 def test_what_is_not_used_up_is_left_alone(value: Any):
