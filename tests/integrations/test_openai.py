@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import pickle
 import time
 import warnings
@@ -112,6 +113,21 @@ async def test_what_may_pass_is_tried_again(server: str, clients: Any):
 
     assert answer.choices[0].message.content == TEXT
     assert [request["body"] for request in script.seen] == [ASK] * 4
+
+
+@pytest.mark.covers("openai", "replay")
+@pytest.mark.parametrize("rotates", [False, True])
+async def test_an_open_file_is_sent_whole_each_time(server: str, clients: Any, *, rotates: bool):
+    """The first attempt has read it to its end; the second begins where the first began."""
+    script = Script(server, {"*": [{"status": 500}, {}]})
+    policy: Any = Policy("p").with_retry(2, wait=0.01)
+    client = (policy.rotating(["a"]) if rotates else policy).wrap_client(clients(script))
+
+    await client.files.create(file=io.BytesIO(b"water" * 500), purpose="batch")
+
+    sizes = [request["body"]["size"] for request in script.seen]
+    assert len(sizes) == 2
+    assert sizes[0] == sizes[1] > 2500
 
 
 @pytest.mark.covers("openai", "retry")

@@ -43,6 +43,19 @@ class Pages:
         raise AssertionError("the policy goes round what it would do")
 
 
+class Connecting:
+    """What can be awaited, and entered."""
+
+    def __await__(self) -> Generator[Any, None, str]:
+        yield from asyncio.sleep(1).__await__()
+        return "awaited"
+
+    async def __aenter__(self) -> str:
+        return "entered"
+
+    async def __aexit__(self, *failure: object) -> None: ...
+
+
 class Page(list[str]):
     """What comes of ``Pages``."""
 
@@ -78,6 +91,9 @@ class Completions:
     async def stream(self, prompt: str) -> AsyncIterator[str]:
         yield prompt
 
+    def connect(self) -> Connecting:
+        return Connecting()
+
     async def items(self) -> AsyncIterator[str]:
         yield "an item"
 
@@ -94,6 +110,7 @@ class Acme:
         self.chat = SimpleNamespace(completions=Completions(self))
         self.is_open = False
         self.parent: Acme | None = None
+        self.kind = Completions
 
     async def answer(self, prompt: str) -> Any:
         top = self
@@ -230,6 +247,7 @@ async def test_what_the_client_can_do_besides_passes_on():
 
     assert len(client) == 3
     assert client[0] == "ping by none"
+    assert client.kind is Completions
     with pytest.raises(TypeError):
         iter(client.chat)
     assert not callable(client)
@@ -285,6 +303,9 @@ async def test_what_returns_something_else_is_returned_as_it_is():
     assert [item async for item in client.chat.completions.items()] == ["an item"]
     async with client.chat.completions.stream("hello") as stream:
         assert stream == "hello"
+    assert isinstance(client.chat.completions.connect(), Connecting)
+    async with client.chat.completions.connect() as connection:
+        assert connection == "entered"
 
 
 async def test_a_call_is_named_by_its_path():
@@ -502,6 +523,23 @@ async def test_the_oldest_bound_client_makes_room(monkeypatch: pytest.MonkeyPatc
     assert bound.to(resources[0]) is not first
 
 
+async def test_clients_that_the_user_has_bound_are_the_users_to_close():
+    """Closing the wrapped client closes the client, and binds anew where it is used again."""
+    acme, made = Acme(), []
+
+    def bind(client: Acme, key: Resource[str]) -> Acme:
+        made.append(rekeyed(client, key))
+        made[-1].is_open = True
+        return made[-1]
+
+    client = Policy("p").rotating(["a"]).wrap_client(acme, bind=bind)
+    await client.ping()
+    await client.close()
+    await client.ping()
+
+    assert [bound.is_open for bound in made] == [True, True]
+
+
 async def test_calls_that_are_not_covered_use_the_client_itself():
     """Under rotation too: no resource is taken for them."""
     acme = Acme("own")
@@ -640,6 +678,19 @@ def test_a_known_client_is_found_by_its_module():
 
     assert clients.known_client(Acme()) is None
     assert clients.known_client(Odd()) is None
+
+
+def test_of_a_client_without_a_row_of_its_own_nothing_is_known():
+    """What a row leaves out is what holds for any client."""
+    row, acme = clients.KnownClient(), Acme()
+
+    assert not row.binds(acme)
+    assert row.own_retries(acme) is None
+    assert row.url(acme) is None
+    assert row.instead_of_sync(acme) is None
+    assert row.telling(acme, "ping", print) is None
+    with pytest.raises(NotImplementedError):
+        row.owns(acme)
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,8 @@ async def _request(reader: asyncio.StreamReader) -> Json | None:
     headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in lines if line)}
     path = first.split(" ")[1]
     data = await reader.readexactly(int(headers.get("content-length", 0)))
-    body = json.loads(data) if data else {}
+    is_file = "multipart" in headers.get("content-type", "")
+    body = {"size": len(data)} if is_file else json.loads(data or b"{}")
     key = next((headers[name] for name in _KEY_HEADERS if name in headers), "")
     return {
         "path": path,
