@@ -282,8 +282,12 @@ BODY = (0.0, {"type": "http.request", "body": b"all of it", "more_body": False})
 GONE = {"type": "http.disconnect"}
 
 
+@pytest.mark.covers("starlette", "types")
 async def test_a_call_whose_client_stays_is_left_alone():
-    """The body is there for the endpoint, and the task is as it was."""
+    """The body is there for the endpoint, and the result is that of the call.
+
+    Type checkers see the same: ``tests/typing/starlette_right_uses.py``.
+    """
     request = _request(BODY)
 
     result = await while_connected(request, asyncio.sleep(3, "done"))
