@@ -7,8 +7,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from penstock.testing import VirtualTimeLoop
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("penstock", deadline=None)
+settings.load_profile("penstock")
 
 Factories = Mapping[str, Callable[[], asyncio.AbstractEventLoop]]
 
