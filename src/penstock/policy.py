@@ -240,11 +240,19 @@ class Policy(FluentStages, Rotatable, ManyCalls, Loadable, ClientWrapping):
     ) -> PolicyStream[T]:
         """Return an async context manager over the items of ``fn(*args, **kwargs)``.
 
-        Retried until the first item, then committed; what the stages hold is held until it closes::
+        Retried until the first item that matters, then committed; what the stages hold is held
+        until it closes. ``reading(first=..., idle=...)`` says which item that is, and how long the
+        next may take::
 
-            async with policy.stream(lines, url) as items:
+            async with policy.stream(lines, url).reading(idle=10) as items:
                 async for item in items:
                     ...
+
+        Args:
+            fn: Returns an async iterable, an awaitable that brings one, or an async context manager
+                that does.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
         """
         reading = StreamOperation(fn)
         operation = Operation(reading, args, kwargs)

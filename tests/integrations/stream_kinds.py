@@ -26,7 +26,8 @@ class Kind(NamedTuple):
         error: The event with which the service gives up in the middle; None where there is none.
         opening: Takes a URL and returns what opens a stream there with a resource's key.
         text: The words of an item; empty for preamble.
-        broken: Name of the exception for a connection that breaks off.
+        broken: Name of the exception for a connection that is closed in the middle.
+        reset: That for one that is reset.
         failed: That for ``error``, and its verdict.
         first: For ``reading``; None where the items are known.
         hangs_up: False where closing the stream leaves its connection to the collector.
@@ -39,6 +40,7 @@ class Kind(NamedTuple):
     opening: Callable[[str, AsyncExitStack], Open]
     text: Callable[[Any], str]
     broken: str
+    reset: str
     failed: tuple[str, str] = ("", "")
     first: Callable[[Any], bool] | None = None
     hangs_up: bool = True
@@ -174,6 +176,7 @@ KINDS = {
         opening=lambda url, stack: _open_openai(f"{url}/v1", stack),
         text=_text_of_openai,
         broken="APIConnectionError",
+        reset="APIConnectionError",
         failed=("APIError", "transient"),
     ),
     "anthropic": Kind(
@@ -194,6 +197,7 @@ KINDS = {
         opening=_open_anthropic,
         text=_text_of_anthropic,
         broken="RemoteProtocolError",
+        reset="ReadError",
         failed=("APIStatusError", "overloaded"),
     ),
     "google_genai": Kind(
@@ -204,9 +208,12 @@ KINDS = {
         opening=_open_google,
         text=lambda answer: answer.text or "",
         broken="ClientPayloadError",
+        reset="ClientPayloadError",
         failed=("ServerError", "overloaded"),
         hangs_up=False,
     ),
-    "httpx": Kind(**_LINES, opening=_open_httpx, broken="RemoteProtocolError"),
-    "aiohttp": Kind(**_LINES, opening=_open_aiohttp, broken="ClientPayloadError"),
+    "httpx": Kind(**_LINES, opening=_open_httpx, broken="RemoteProtocolError", reset="ReadError"),
+    "aiohttp": Kind(
+        **_LINES, opening=_open_aiohttp, broken="ClientPayloadError", reset="ClientPayloadError"
+    ),
 }

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 from asyncio import StreamReader, StreamWriter
 from collections import defaultdict
 from typing import Any
@@ -89,6 +91,8 @@ class Scripts:
                 raise OSError
             elif "reset" in step:
                 await asyncio.sleep(0.02)  # what was sent before is not to be thrown away by it
+                held = writer.get_extra_info("socket")
+                held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 writer.transport.abort()
                 raise OSError
         writer.write(b"0\r\n\r\n")
