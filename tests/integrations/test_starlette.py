@@ -228,6 +228,14 @@ async def test_statuses_are_by_the_most_specific_class():
     assert answers[1].text == "own"
 
 
+async def test_a_client_that_has_gone_is_no_error():
+    """A 500 would stand in the log."""
+    app = _failing(ClientDisconnect())
+    install(app)
+
+    assert (await _answer(app)).status_code == 499
+
+
 @pytest.mark.parametrize(
     ("statuses", "what"),
     [({ValueError: 503}, "ValueError"), ({PolicyError: 200}, "200"), ({"x": 503}, "'x'")],
@@ -288,7 +296,7 @@ async def test_a_call_whose_client_stays_is_left_alone():
 
     Type checkers see the same: ``tests/typing/starlette_right_uses.py``.
     """
-    request = _request(BODY)
+    request = _request(BODY, (1, {"type": "http.request"}))
 
     result = await while_connected(request, asyncio.sleep(3, "done"))
     await asyncio.sleep(0)
@@ -338,12 +346,14 @@ async def test_a_cancel_from_elsewhere_stays_a_cancel(*, is_gone: bool):
     """Also when the client goes in the same moment."""
     messages = (BODY, (1, GONE)) if is_gone else (BODY,)
     task = asyncio.create_task(while_connected(_request(*messages), asyncio.sleep(30)))
-    asyncio.get_running_loop().call_later(1, task.cancel)
+    await asyncio.sleep(0.5)
+    # After the timer of the client, and before that has cancelled anything.
+    asyncio.get_running_loop().call_later(0.5, task.cancel)
 
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    assert task.cancelled()
+    assert task.cancelling() == 1
 
 
 async def test_a_call_that_ends_when_its_client_goes_leaves_no_cancel_behind():
