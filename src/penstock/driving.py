@@ -164,7 +164,9 @@ class Driver:
             finally:
                 thrown = None
             if type(step) is HandOut:
-                return step.value
+                # The pipeline, which waits here, lets go of it.
+                value, step.value = step.value, None
+                return value
             sent = None
             try:
                 sent = yield step

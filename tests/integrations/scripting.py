@@ -57,6 +57,10 @@ class Scripts:
         """Register a script; see ``servers/http.py`` for its steps."""
         return Script(self, self.ask("POST", "/scripts", json.dumps(steps)))
 
+    def everywhere(self, *steps: dict[str, Any]) -> Script:
+        """Register a script for all requests that belong to no other."""
+        return Script(self, self.ask("POST", "/scripts/0", json.dumps(steps)))
+
     def ask(self, method: str, path: str, body: str | None = None) -> Any:
         """Return the server's answer to a request of the test's own."""
         connection = HTTPConnection("127.0.0.1", self.ports[0], timeout=5)

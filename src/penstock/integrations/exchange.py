@@ -176,8 +176,12 @@ class _Request(HandingOperation, Generic[A]):
             raise RefusedResult(cast("Any", response), verdict)
         report_headers(call, self._headers(response))
         self.commit()
+        handed = HandOut(response)
+        # Whoever has the answer keeps what is held for it. If that kept the answer too, one that is
+        # forgotten would wait for the collector, which closes its parts in any order.
+        del response
         try:
-            await HandOut(response)
+            await handed
         except Closed:
             # It was read: that is a success.
             return

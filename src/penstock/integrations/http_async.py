@@ -119,8 +119,8 @@ class AsyncTransport:
         if response is not sending.last:
             await _discard(sending.last)
             _check(response)
-        # The pool knows the attempt while it lasts: it must not keep an answer that is forgotten.
-        sending.last = None
+        # What is held must not keep an answer that is forgotten.
+        exchange.response = sending.last = None
         if not exchange.is_held:
             return response
         if response.is_closed or sending.call is None:

@@ -214,11 +214,11 @@ def send_sync(rules: Rules, sending: Any, name: str, url: object) -> tuple[Any, 
             raise
         if exchange.response is not sending.last:
             _discard(sending.last)
-        # The pool knows the attempt while it lasts: it must not keep an answer that is forgotten.
-        sending.last = None
+        # What is held must not keep an answer that is forgotten.
+        response, exchange.response, sending.last = exchange.response, None, None
         if not exchange.is_held:
-            return exchange.response, None
-        return exchange.response, Held(exchange, sending.call, asyncio.get_running_loop())
+            return response, None
+        return response, Held(exchange, sending.call, asyncio.get_running_loop())
 
     return run_sync(main, running_home(rules.policy.stages))
 

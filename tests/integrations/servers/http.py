@@ -3,7 +3,8 @@
 ``python -m tests.integrations.servers.http`` prints its ports. ``POST /scripts`` with a list of
 steps answers with the number of a script; requests to ``/s/<number>`` or below take its steps one
 by one, the last one again and again. ``GET /scripts/<number>`` answers with what has arrived. A
-request line with a whole URL is one to a proxy, and is treated alike.
+request line with a whole URL is one to a proxy, and is treated alike. What goes to any other path
+takes the steps of ``POST /scripts/0``.
 
 A step is an object; all of it may be left out:
 
@@ -76,7 +77,7 @@ async def _answer(port: int, reader: asyncio.StreamReader, writer: asyncio.Strea
     _, kind, number, *_ = [*urlsplit(request["target"]).path.split("/"), "", ""]
     if kind == "scripts":
         return await _manage(request, number, writer)
-    script = _scripts[int(number)]
+    script = _scripts[int(number) if kind == "s" else 0]
     script.arrived.append(request)
     script.open += 1
     script.most_open = max(script.open, script.most_open)
@@ -88,7 +89,7 @@ async def _answer(port: int, reader: asyncio.StreamReader, writer: asyncio.Strea
 
 async def _manage(request: dict[str, Any], number: str, writer: asyncio.StreamWriter) -> bool:
     if request["method"] == "POST":
-        script = next(_numbers)
+        script = int(number) if number else next(_numbers)
         _scripts[script] = Script(json.loads(request["body"]))
         answer: Any = script
     else:
