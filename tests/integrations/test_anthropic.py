@@ -5,6 +5,7 @@ import pickle
 import time
 import warnings
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -218,6 +219,21 @@ async def test_a_key_stays_with_its_server(server: str, clients: Any):
     key = Resource("secret", origins=["https://api.anthropic.com"])
     with pytest.raises(ConfigError, match=r"resource '1' is for https://api\.anthropic\.com"):
         Policy("p").rotating([key]).wrap_client(clients(script))
+
+
+@pytest.mark.covers("anthropic", "origins")
+async def test_a_key_goes_to_the_host_of_the_profile(server: str, tmp_path: Path):
+    """The SDK's own copy with a key forgets a host that it has from a profile."""
+    script = Script(server, {})
+    token = {"source": "file", "path": str(tmp_path / "token")}
+    rule = {"type": "oidc_federation", "federation_rule_id": "fdrl_1", "identity_token": token}
+    profile = {"base_url": script.url, "organization_id": "org", "authentication": rule}
+    raw = AsyncAnthropic(config=profile, max_retries=0)
+
+    async with Policy("p").rotating(["a"]).wrap_client(raw) as client:
+        await client.messages.create(**ASK)
+
+    assert script.keys == ["a"]
 
 
 # --- copies, what comes back, how it is closed --------------------------------------------------

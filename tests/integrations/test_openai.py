@@ -291,6 +291,21 @@ async def test_what_comes_back_is_what_the_types_say(server: str, clients: Any):
     assert len(script.seen) == 3
 
 
+@pytest.mark.parametrize(
+    "only", ["chat.completions.create", "chat.completions.with_raw_response.create"]
+)
+async def test_a_raw_response_is_the_same_method_for_only(server: str, clients: Any, only: str):
+    """Whichever of the two is named, and wherever the detour is taken."""
+    script = Script(server, {"*": [{"status": 500}, {}] * 3})
+    client = Policy("p").with_retry(2, wait=0.01).wrap_client(clients(script), only=[only])
+
+    await client.chat.completions.create(**ASK)
+    await client.chat.completions.with_raw_response.create(**ASK)
+    await client.with_raw_response.chat.completions.create(**ASK)
+
+    assert len(script.seen) == 6
+
+
 async def test_open_streams_are_returned_as_they_are(server: str, clients: Any):
     """A context manager is more than one call: ``policy.stream`` is for those."""
     script = Script(server, {})

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import pickle
 import sys
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Generator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from penstock import (
     NoResourceError,
     Policy,
     PolicyError,
+    Pool,
     RateLimitedError,
     Resource,
     current_resource,
@@ -343,6 +345,28 @@ async def test_a_refused_call_leaves_nothing_behind():
     assert acme.asked == ["ping by none"]
 
 
+async def test_what_was_made_for_a_refused_call_is_closed_at_once():
+    """Not when the error is dropped, which may be kept for long; and nothing is left in a cycle."""
+    made: list[Any] = []
+
+    class Telling(Acme):
+        def create(self, prompt: str) -> Awaitable[str]:
+            made.append(self.answer(prompt))
+            return made[-1]
+
+    client = Policy("p").with_rate("1/min", max_wait=0).wrap_client(Telling())
+    prompt = Page()
+    gone = weakref.ref(prompt)
+    await client.create(prompt)
+    with pytest.raises(RateLimitedError) as refused:
+        await client.create("hello")
+
+    assert inspect.getcoroutinestate(made[1]) == inspect.CORO_CLOSED
+    del refused, prompt
+    made.clear()
+    assert gone() is None
+
+
 async def test_a_call_that_never_begins_leaves_nothing_behind():
     """Cancelled before its first step, or closed without being awaited."""
     client = Policy("p").wrap_client(Acme())
@@ -620,6 +644,42 @@ async def test_a_resource_that_comes_later_and_goes_elsewhere_is_not_sent():
         await pool_policy.wrap_client(acme, bind=elsewhere).ping()
 
     assert acme.asked == []
+
+
+async def test_a_value_for_another_server_is_not_shown_to_bind():
+    """A resource that joined the pool later: the pool's policy asks before it hands it over."""
+    acme, bound = Acme(), []
+    pool = Pool([Resource("a", id="a", origins=["https://api.acme.example"])])
+
+    def bind(client: Acme, key: Resource[str]) -> Acme:
+        bound.append(key.value)
+        return rekeyed(client, key)
+
+    client = Policy("p").rotating(pool).wrap_client(acme, bind=bind)
+    pool.add(Resource("b", id="b", origins=["https://api.other.example"]))
+    pool.disable("a")
+    with pytest.raises(PolicyError, match="resource 'b' must not be sent to https://api"):
+        await client.ping()
+
+    assert bound == []
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+async def test_what_the_row_of_an_sdk_has_bound_it_closes(*, is_ours: bool):
+    """And not what the user's own ``bind`` has made."""
+    released: list[Any] = []
+
+    class Row(clients.KnownClient):
+        async def release(self, bound: Any) -> None:
+            released.append(bound.key)
+
+    bound = proxy_bound.Bound(Acme(), rekeyed, Row(), is_ours=is_ours)
+    key = Resource("a", id="a")
+    bound.to(key)
+    await bound.release()
+    await bound.release()
+
+    assert released == (["a"] if is_ours else [])
 
 
 @pytest.mark.parametrize(
