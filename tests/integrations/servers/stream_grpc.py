@@ -42,7 +42,8 @@ class Service:
                     await asyncio.sleep(step["wait"])
                 else:
                     await context.abort(grpc.StatusCode[step["fail"]], "as asked")
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):
+            # Cancelled while it waits, or closed while its item is on the way.
             at["ended"] = "left"
             raise
 
