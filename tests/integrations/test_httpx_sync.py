@@ -275,9 +275,9 @@ def test_a_fallback_answers_with_a_response_of_its_own(kit: Kit, script: Scripts
 
     with kit.sync_client(Policy().with_fallback(value=instead)) as client:
         kept = client.get(steps.url)
-    with kit.sync_client(Policy().with_fallback(value="text")) as client:
-        with pytest.raises(PolicyError, match="must return a Response"):
-            client.get(steps.url)
+    wrong = kit.sync_client(Policy().with_fallback(value="text"))
+    with wrong as client, pytest.raises(PolicyError, match="must return a Response"):
+        client.get(steps.url)
 
     assert kept.text == "kept"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from penstock import CallTimeoutError, ConfigError, Policy, PolicyError, Pool
+from penstock import CallTimeoutError, ConfigError, Policy, PolicyError, Pool, Resource
 from penstock.testing import Sweep, cancel_sweep
 from tests.integrations.httpx_kits import KITS, Kit
 
@@ -183,7 +183,7 @@ async def test_a_reader_in_another_task_meets_the_time_limit_at_the_next_chunk(k
 async def test_what_is_not_idempotent_is_not_moved_to_another_key_on_its_way(
     kit: Kit, method: str, sent: int
 ):
-    """An older call's 429 cancels younger ones of the key to begin again; not those that may act."""
+    """An older call's 429 cancels younger ones of the key to begin again; not a POST."""
     service = Service(kit, (429, 1, 0), (200, 5, 0))
     policy = Policy().with_retry(3, wait=0).rotating(["a", "b"], pick="primary_backup")
     client = kit.client(policy, service.transport)
@@ -316,8 +316,6 @@ async def test_a_pool_that_picks_by_url_gets_it(kit: Kit):
 
 
 def _key(name: str, origin: str) -> Any:
-    from penstock import Resource  # noqa: PLC0415 - beside what uses it
-
     return Resource(name, id=name, origins=[origin])
 
 

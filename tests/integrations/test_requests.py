@@ -157,9 +157,11 @@ def test_an_error_does_not_show_the_key(script: Scripts):
     steps = script({"drop": True})
     policy = Policy().rotating(["key"])
 
-    with session(policy, header="x-api-key", origins=[script.origin()]) as client:
-        with pytest.raises(requests.ConnectionError) as raised:
-            client.get(steps.url)
+    with (
+        session(policy, header="x-api-key", origins=[script.origin()]) as client,
+        pytest.raises(requests.ConnectionError) as raised,
+    ):
+        client.get(steps.url)
 
     assert raised.value.request is not None
     assert "x-api-key" not in raised.value.request.headers
@@ -321,9 +323,12 @@ def test_a_file_that_a_thread_is_still_sending_is_not_sent_by_another(
     steps = script({"delay": 0.3}, {})
     policy = Policy().with_retry(2, wait=0).with_timeout(0.1)
 
-    with session(policy) as client, (tmp_path / "body").open("rb") as file:
-        with pytest.raises(CallTimeoutError):
-            client.put(steps.url, data=file)
+    with (
+        session(policy) as client,
+        (tmp_path / "body").open("rb") as file,
+        pytest.raises(CallTimeoutError),
+    ):
+        client.put(steps.url, data=file)
 
     assert len(steps.arrived()) == 1
 
@@ -433,9 +438,9 @@ def test_a_fallback_answers_with_a_response_of_its_own(script: Scripts):
 
     with session(Policy().with_fallback(value=instead)) as client:
         kept = client.get(steps.url)
-    with session(Policy().with_fallback(value="text")) as client:
-        with pytest.raises(PolicyError, match="must return a Response"):
-            client.get(steps.url)
+    wrong = session(Policy().with_fallback(value="text"))
+    with wrong as client, pytest.raises(PolicyError, match="must return a Response"):
+        client.get(steps.url)
 
     assert kept.status_code == 203
 
