@@ -16,6 +16,7 @@ from typing import Any, Self
 import pytest
 
 from penstock import (
+    ConcurrencyLimitedError,
     ConfigError,
     NoResourceError,
     Policy,
@@ -354,15 +355,17 @@ async def test_what_was_made_for_a_refused_call_is_closed_at_once():
             made.append(self.answer(prompt))
             return made[-1]
 
-    client = Policy("p").with_rate("1/min", max_wait=0).wrap_client(Telling())
+    client = Policy("p").with_concurrency(1, max_queue=0).wrap_client(Telling())
     prompt = Page()
     gone = weakref.ref(prompt)
-    await client.create(prompt)
-    with pytest.raises(RateLimitedError) as refused:
+    first = asyncio.create_task(client.create(prompt))
+    await asyncio.sleep(0)
+    with pytest.raises(ConcurrencyLimitedError) as refused:
         await client.create("hello")
+    await first
 
     assert inspect.getcoroutinestate(made[1]) == inspect.CORO_CLOSED
-    del refused, prompt
+    del refused, prompt, first
     made.clear()
     assert gone() is None
 
