@@ -18,8 +18,8 @@ pytestmark = pytest.mark.integration
 @pytest.fixture(scope="module")
 def redis_url(redis_folders: list[str]) -> str:
     """Return where the queue is."""
-    # Without a number in the query, arq 0.25 reads the path as one.
-    return f"unix://{redis_folders[1]}/redis.sock?db=0"
+    # Without a number in the query, arq 0.25 reads the path as one; 0 is that of other tests.
+    return f"unix://{redis_folders[1]}/redis.sock?db=1"
 
 
 @pytest.fixture(scope="module")
