@@ -32,6 +32,7 @@ NAMES = [
     "five-stages-rotation",
     "keys",
     "telemetry",
+    "http-transport",
     "workers-asyncio",
     "workers-thread",
     "workers-process",
