@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 import pickle
 import time
 import warnings
@@ -201,6 +202,30 @@ async def test_a_good_answer_says_that_a_key_is_spent(server: str, clients: Any,
     assert script.keys == list("abc")
     with pytest.raises(NoResourceError):
         await client.messages.create(**ASK)
+
+
+@pytest.mark.covers("anthropic", "quota headers")
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("messages.create", ASK),
+        ("messages.count_tokens", {"model": "claude-test", "messages": MESSAGES}),
+        ("models.list", {}),
+        ("beta.files.download", {"file_id": "file-1"}),
+        ("beta.messages.create", ASK),
+    ],
+)
+async def test_what_listens_to_headers_changes_no_answer(
+    server: str, clients: Any, name: str, arguments: Any
+):
+    """Of parsed answers, pages and files: the same as without a policy."""
+    raw = clients(Script(server, {}))
+    wrapped = Policy("p").rotating(["a"]).wrap_client(raw)
+
+    plain = await operator.attrgetter(name)(raw)(**arguments)
+    answer = await operator.attrgetter(name)(wrapped)(**arguments)
+
+    assert type(answer) is type(plain)
 
 
 @pytest.mark.covers("anthropic", "origins")

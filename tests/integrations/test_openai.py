@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import operator
 import pickle
 import time
 import warnings
@@ -243,6 +244,32 @@ async def test_a_good_answer_says_that_a_key_is_spent(server: str, clients: Any)
     assert script.keys == list("abcde")
     with pytest.raises(NoResourceError):
         await client.chat.completions.create(**ASK)
+
+
+@pytest.mark.covers("openai", "quota headers")
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("chat.completions.create", ASK),
+        ("chat.completions.parse", ASK),
+        ("audio.speech.create", {"model": "tts", "input": "water", "voice": "alloy"}),
+        ("files.content", {"file_id": "file-1"}),
+        ("files.delete", {"file_id": "file-1"}),
+        ("models.list", {}),
+        ("post", {"path": "/anything", "cast_to": object, "body": {}}),
+    ],
+)
+async def test_what_listens_to_headers_changes_no_answer(
+    server: str, clients: Any, name: str, arguments: Any
+):
+    """Of parsed answers, pages and files: the same as without a policy."""
+    raw = clients(Script(server, {}))
+    wrapped = Policy("p").rotating(["a"]).wrap_client(raw)
+
+    plain = await operator.attrgetter(name)(raw)(**arguments)
+    answer = await operator.attrgetter(name)(wrapped)(**arguments)
+
+    assert type(answer) is type(plain)
 
 
 @pytest.mark.covers("openai", "origins")

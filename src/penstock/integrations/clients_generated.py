@@ -11,6 +11,9 @@ from penstock.integrations.clients import KnownClient, OwnRetries
 
 __all__ = ["GeneratedClient"]
 
+# The raw responses that a method of the SDK parses before it returns.
+_PARSED = ("AsyncAPIResponse", "LegacyAPIResponse")
+
 
 class GeneratedClient(KnownClient):
     """A row for one of them.
@@ -65,6 +68,9 @@ class GeneratedClient(KnownClient):
         async def run(*args: Any, **kwargs: Any) -> Any:
             response = await raw(*args, **kwargs)
             tell(response.headers)
+            if type(response).__name__ not in _PARSED:
+                # Of files, which the method itself returns so.
+                return response
             parsed = response.parse()
             return await parsed if inspect.isawaitable(parsed) else parsed
 
