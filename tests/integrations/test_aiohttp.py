@@ -385,6 +385,23 @@ async def test_the_policys_time_limit_ends_the_reading_of_a_body(server: Server,
 
 
 @pytest.mark.covers("aiohttp", "deadline")
+@pytest.mark.parametrize("how", READERS)
+async def test_the_policys_time_limit_ends_reading_without_a_block(server: Server, how: str):
+    """There the read itself is all that can raise it."""
+    url = await server.script({"chunks": ["a\n", 2, "b\n"]})
+    policy = Policy("aio").with_timeout(0.1).with_concurrency(1)
+
+    async with session_under(policy) as session:
+        response = await session.get(url)
+        with pytest.raises(CallTimeoutError):
+            await READERS[how](response)
+        held = held_by(policy)
+        response.close()
+
+    assert held == 0
+
+
+@pytest.mark.covers("aiohttp", "deadline")
 async def test_the_policys_time_limit_ends_a_block_that_does_not_read(server: Server):
     """What the caller sees is the policy's error, and not a cancel from nowhere."""
     url = await server.script({"chunks": ["a", 2, "b"]})

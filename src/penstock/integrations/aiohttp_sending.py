@@ -81,10 +81,11 @@ class Sending:
             self._dress(call)
             response = await self._handler(self._request)
         except BaseException as failure:
-            await self._has_failed(call, failure)
+            self._has_failed(call, failure)
             raise
         finally:
-            # What was sent was written; what is left here is shown in ``request_info`` and errors.
+            # It was written. What is left here is shown in ``request_info`` and errors, and the
+            # password of a proxy would go to the next one.
             self._undress(before)
         self.last = response
         refused = self._may_repeat or self._rules.was_refused(response.status, response.headers)
@@ -108,8 +109,6 @@ class Sending:
         if not self._proxies:
             self._rules.keys.put(request.headers, resource, request.url)
         elif resource is not None:
-            # The password of another proxy is not for this one.
-            request.headers.popall(hdrs.PROXY_AUTHORIZATION, None)
             url: Any = resource.value_for(request.url)
             request.update_proxy(URL(url), None, None)
 
@@ -119,10 +118,7 @@ class Sending:
             headers.popall(self._header, None)
             headers.extend((self._header, value) for value in before)
 
-    async def _has_failed(self, call: Call, failure: BaseException) -> None:
-        if isinstance(failure, Exception):
-            # Only then is it known what has become of the body.
-            await self._request.close()
+    def _has_failed(self, call: Call, failure: BaseException) -> None:
         # Of an attempt that was cancelled nobody knows.
         unsent = isinstance(failure, Exception) and not call.judge(failure).sent
         if not (self._may_repeat or unsent) or _is_spent(self._request):
