@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import inspect
 import io
 import subprocess
 import sys
@@ -225,6 +226,27 @@ async def test_a_hint_of_days_is_not_waited_for(server: Server):
 
     assert (response.status, await server.count(url)) == (429, 1)
     assert time.monotonic() - began < 1
+
+
+@pytest.mark.covers("aiohttp", "junk")
+@pytest.mark.parametrize(
+    ("raw", "requests"),
+    [
+        ("no HTTP at all\r\n\r\n", 1),
+        ("HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n", 1),
+        ("HTTP/1.1 200 OK\r\nContent-Le", 3),
+        ("H", 3),
+    ],
+)
+async def test_what_is_no_answer_is_an_error(server: Server, raw: str, requests: int):
+    """Nonsense stays nonsense; a connection that was lost may be better next time."""
+    url = await server.script({"raw": raw})
+
+    async with session_under(retrying()) as session:
+        with pytest.raises(aiohttp.ClientError):
+            await session.get(url)
+
+    assert await server.count(url) == requests
 
 
 @pytest.mark.covers("aiohttp", "discard")
@@ -1167,3 +1189,11 @@ async def test_what_else_aiohttp_may_ask_its_timer_is_answered(server: Server):
 
     assert before is False
     assert response.content._timer is not timer
+
+
+@pytest.mark.covers("aiohttp", "types")
+def test_it_is_a_middleware_to_sessions_and_to_type_checkers():
+    """``tests/typing/middleware_right_uses.py`` is checked by mypy and pyright."""
+    middleware: aiohttp.ClientMiddlewareType = PolicyMiddleware(Policy("aio"))
+
+    assert inspect.iscoroutinefunction(type(middleware).__call__)

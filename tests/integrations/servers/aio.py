@@ -25,7 +25,7 @@ class Scripted:
     """Answers from scripts, and keeps what it was asked.
 
     A step may have ``status``, ``headers``, ``body``; ``delay`` before all of it; ``chunks``, which
-    are texts to send, seconds to wait, or "break"; ``reset`` instead of an answer; ``unread`` to
+    are texts to send, seconds to wait, or "break"; ``reset`` or ``raw`` instead of an answer; ``unread`` to
     answer before the body of the request was read; ``goes_to`` for a redirect.
     """
 
@@ -66,6 +66,9 @@ class Scripted:
         await asyncio.sleep(step.get("delay", 0))
         if step.get("reset"):
             request.transport.abort()
+        if "raw" in step:
+            request.transport.write(step["raw"].encode())
+            request.transport.close()
         if step.get("upgrade"):
             return await _echo(request)
         return await _answered(request, step)
