@@ -25,8 +25,8 @@ class Scripted:
     """Answers from scripts, and keeps what it was asked.
 
     A step may have ``status``, ``headers``, ``body``; ``delay`` before all of it; ``chunks``, which
-    are texts to send, seconds to wait, or "break"; ``reset`` or ``raw`` instead of an answer; ``unread`` to
-    answer before the body of the request was read; ``goes_to`` for a redirect.
+    are texts to send, seconds to wait, or "break"; ``reset`` or ``raw`` instead of an answer;
+    ``unread`` to answer before the body of the request was read; ``goes_to`` for a redirect.
     """
 
     def __init__(self) -> None:
