@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from arq import create_pool
 from arq.connections import ArqRedis, RedisSettings
+from arq.jobs import ResultNotFound
 
 from tests.integrations.scripting import Script, scripts
 from tests.integrations.servers.arq_worker import RECIPE
@@ -41,7 +42,13 @@ async def queue(service: Script, redis_url: str) -> AsyncIterator[ArqRedis]:
 async def _result(queue: ArqRedis, job: str) -> Any:
     running = await queue.enqueue_job(job)
     assert running
-    return await running.result(timeout=10, poll_delay=0.02)
+    while True:
+        try:
+            return await running.result(timeout=10, poll_delay=0.02)
+        except ResultNotFound:
+            # It looks for the result, then for the job: one that ends in between it finds nowhere.
+            if await running.result_info() is None:
+                raise
 
 
 @pytest.mark.covers("arq", "retry")

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from penstock import NoResourceError, Policy, Pool, RateLimitedError
 from penstock.integrations.starlette import (
+    StreamedResponse,
     from_state,
     install,
     lifespan,
@@ -53,6 +54,15 @@ async def endpoint(request: Request, search: Search) -> Response:
     assert_type(await while_connected(request, search.call(count, ["a"])), int)
     assert_type(await while_connected(request, asyncio.sleep(1, "done")), str)
     return problem(503, retry_after=2)
+
+
+async def numbers() -> AsyncGenerator[int]:
+    yield 1
+
+
+async def streams(search: Search) -> StreamedResponse:
+    StreamedResponse(search.stream(numbers), lambda number: f"{number + 1}", status_code=203)
+    return StreamedResponse(search.stream(numbers), str, media_type="text/plain")
 
 
 async def in_a_test(app: Starlette, other: FastAPI) -> None:

@@ -11,7 +11,17 @@ try:
     from penstock.integrations.starlette_answers import STATUSES, install, problem
     from penstock.integrations.starlette_disconnect import while_connected
     from penstock.integrations.starlette_lifespan import from_state, lifespan, running
+    from penstock.integrations.starlette_streamed import StreamedResponse
 except ModuleNotFoundError as error:
     raise missing("starlette", "starlette") from error
 
-__all__ = ["STATUSES", "from_state", "install", "lifespan", "problem", "running", "while_connected"]
+__all__ = [
+    "STATUSES",
+    "StreamedResponse",
+    "from_state",
+    "install",
+    "lifespan",
+    "problem",
+    "running",
+    "while_connected",
+]

@@ -7,8 +7,9 @@ from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive
 
-__all__ = ["while_connected"]
+__all__ = ["Watch", "while_connected"]
 
 T = TypeVar("T")
 
@@ -23,8 +24,7 @@ async def while_connected(request: Request, awaitable: Awaitable[T]) -> T:
         ClientDisconnect: The client has gone, and the call was cancelled.
     """
     await _read_body(request, awaitable)
-    watch = _Watch(request)
-    watcher = asyncio.create_task(watch.run())
+    watch = Watch(request.receive)
     try:
         return await awaitable
     except asyncio.CancelledError:
@@ -32,8 +32,7 @@ async def while_connected(request: Request, awaitable: Awaitable[T]) -> T:
             raise ClientDisconnect from None
         raise
     finally:
-        watcher.cancel()
-        watch.take_back()
+        watch.end()
 
 
 async def _read_body(request: Request, awaitable: Awaitable[Any]) -> None:
@@ -48,27 +47,32 @@ async def _read_body(request: Request, awaitable: Awaitable[Any]) -> None:
         raise
 
 
-class _Watch:
-    """Cancels a task once the client has gone, as ``asyncio.timeout`` does at its time."""
+class Watch:
+    """Cancels the task that makes it once the client has gone, as ``asyncio.timeout`` does."""
 
-    def __init__(self, request: Request) -> None:
-        self._request = request
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
         self._task: Any = asyncio.current_task()
         self._before: int = self._task.cancelling()
         self._has_cancelled = False
+        self._watcher = asyncio.create_task(self._run())
 
-    async def run(self) -> None:
-        while (await self._request.receive())["type"] != "http.disconnect":
+    async def _run(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
             pass
         self._has_cancelled = True
         self._task.cancel()
 
     def was_all(self) -> bool:
         """Return True if nobody else has cancelled the task; the cancel is taken back."""
-        return self._has_cancelled and self.take_back() <= self._before
+        return self._has_cancelled and self._take_back() <= self._before
 
-    def take_back(self) -> int:
-        """Take the cancel back if there was one; return how many are left."""
+    def end(self) -> None:
+        """Stop watching; what comes after it is not cancelled."""
+        self._watcher.cancel()
+        self._take_back()
+
+    def _take_back(self) -> int:
         if self._has_cancelled:
             self._has_cancelled = False
             self._task.uncancel()

@@ -8,10 +8,15 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request
-from fastapi.responses import StreamingResponse
 
 from penstock import CircuitOpenError, Policy, RateLimitedError, Resource
-from penstock.integrations.starlette import from_state, install, lifespan, while_connected
+from penstock.integrations.starlette import (
+    StreamedResponse,
+    from_state,
+    install,
+    lifespan,
+    while_connected,
+)
 
 log: list[str] = []
 
@@ -59,7 +64,7 @@ async def wait(request: Request, held: Held, seconds: float = 30) -> str:
 
 
 @app.get("/stream")
-async def stream(held: Held) -> StreamingResponse:
+async def stream(held: Held) -> StreamedResponse:
     """Stream without an end."""
 
     async def ticks() -> AsyncIterator[str]:
@@ -70,12 +75,7 @@ async def stream(held: Held) -> StreamingResponse:
         finally:
             log.append("stream closed")
 
-    async def body() -> AsyncIterator[str]:
-        async with held.stream(ticks) as items:
-            async for item in items:
-                yield item
-
-    return StreamingResponse(body())
+    return StreamedResponse(held.stream(ticks))
 
 
 @app.get("/key")
