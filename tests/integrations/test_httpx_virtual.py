@@ -173,9 +173,10 @@ async def test_a_reader_in_another_task_meets_the_time_limit_at_the_next_chunk(k
 
     with pytest.raises(CallTimeoutError):
         await response.aread()
+    at = asyncio.get_running_loop().time()
     await response.aclose()
 
-    assert (in_flight(policy), service.open) == (0, 0)
+    assert (at, in_flight(policy), service.open) == (3.0, 0, 0)
 
 
 @shows("replay")
@@ -229,6 +230,58 @@ async def test_a_fallback_answers_with_a_response_of_its_own(kit: Kit):
     with pytest.raises(PolicyError, match="must return a Response"):
         await wrong.get(URL)
     assert service.open == 0
+
+
+@shows("retry", "discard")
+async def test_an_answer_that_a_stage_replaces_is_closed(kit: Kit):
+    """A stage of the user's knows nothing of what it swallows."""
+    service = Service(kit, (503, 0, 0))
+    instead = kit.lib.Response(200, text="kept")
+
+    async def swallow(call: Any, call_next: Any) -> Any:
+        try:
+            return await call_next(call)
+        except Exception:  # noqa: BLE001 - whatever it is
+            return instead
+
+    response = await kit.client(Policy().with_stage(swallow), service.transport).get(URL)
+
+    assert (response.text, service.open) == ("kept", 0)
+
+
+@shows("replay")
+async def test_a_body_that_was_read_into_memory_on_its_way_can_be_sent_again(kit: Kit):
+    """A transport that reads an iterator leaves bytes behind."""
+    bodies: list[bytes] = []
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"some "
+        yield b"parts"
+
+    def answer(request: Any) -> Any:
+        bodies.append(request.content)
+        return kit.lib.Response(503 if len(bodies) < 3 else 200)
+
+    policy = Policy().with_timeout(5).with_retry(3, wait=0)
+    client = kit.client(policy, kit.lib.MockTransport(answer))
+
+    assert (await client.put(URL, content=parts())).status_code == 200
+    assert bodies == [b"some parts"] * 3
+
+
+@shows("classified")
+@pytest.mark.parametrize(("answer", "sent"), [(None, 2), ("ok", 1), ("caller_bug", 1)])
+async def test_a_function_that_knows_nothing_of_an_answer_leaves_it_to_the_status(
+    kit: Kit, answer: str | None, sent: int
+):
+    """What it does say counts, also that a bad status is good."""
+    service = Service(kit, (503, 0, 0), (200, 0, 0))
+    policy = Policy().with_retry(2, wait=0)
+    client = kit.client(policy, service.transport, classify=lambda _: answer)
+
+    await client.get(URL)
+
+    assert len(service.requests) == sent
 
 
 @shows("rotation")

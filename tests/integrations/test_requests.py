@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import requests
 from requests.auth import HTTPDigestAuth
+from urllib3 import HTTPResponse
 
 from penstock import CallTimeoutError, ConfigError, Policy, PolicyError, Pool
+from penstock.integrations.http_raw import hold_with
 from penstock.integrations.requests import PolicyAdapter
 from tests.integrations.scripting import Scripts, scripts
 
@@ -212,6 +214,45 @@ def test_an_answer_without_a_body_holds_nothing(script: Scripts, method: str, st
         client.request(method, steps.url)
 
     assert in_flight(policy) == 0
+
+
+class Ends:
+    """Stands for what is held, and counts how often it is given back."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def check(self) -> None:
+        """No time limit is over."""
+
+    def close(self) -> None:
+        """Count it."""
+        self.closed += 1
+
+
+def _mocked(*, is_read: bool) -> HTTPResponse:
+    body = io.BytesIO(b"a body")
+    if is_read:
+        body.close()
+    return HTTPResponse(body, preload_content=False)
+
+
+@pytest.mark.covers("requests", "streams")
+@pytest.mark.parametrize(
+    ("raw", "at_once"),
+    [(_mocked(is_read=False), 0), (_mocked(is_read=True), 1), (object(), 1), (None, 1)],
+    ids=["unread", "read", "anything", "nothing"],
+)
+def test_what_stands_for_an_answer_in_tests_holds_nothing_for_ever(raw: Any, at_once: int):
+    """Without a connection the end of the body ends it; of other things nobody can tell."""
+    held: Any = Ends()
+
+    hold_with(raw, held)
+    before = held.closed
+    if not at_once:
+        assert b"".join(raw.stream()) == b"a body"
+
+    assert (before, held.closed) == (at_once, 1)
 
 
 @pytest.mark.covers("requests", "junk")

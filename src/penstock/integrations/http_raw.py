@@ -50,6 +50,8 @@ class _HeldRaw:
             if held is not None:
                 self._check(held)
             yield chunk
+        # What stands for a connection in a test may never be given back.
+        self.give_back()
 
     def release_conn(self) -> None:
         """Give the connection back, and with it what is held."""
