@@ -20,11 +20,11 @@ pytestmark = pytest.mark.covers("starlette", "streams")
 class Words:
     """A source that is slow, and may fail."""
 
-    def __init__(self, *words: str | Exception) -> None:
+    def __init__(self, *words: str | bytes | Exception) -> None:
         self.words = words
         self.log: list[str] = []
 
-    async def __call__(self) -> AsyncIterator[str]:
+    async def __call__(self) -> AsyncIterator[str | bytes]:
         self.log.append("opened")
         try:
             for word in self.words:
@@ -100,12 +100,23 @@ async def test_items_are_sent_as_they_come(policy: Policy):
 
 
 async def test_a_stream_without_items_is_an_empty_answer(policy: Policy):
-    """Bytes and text are sent as they are where nothing makes text of them."""
+    """With the status that was given."""
     client = Client()
 
     await client.get(StreamedResponse(policy.stream(Words()), status_code=203))
 
     assert (client.sent[0]["status"], client.body) == (203, b"")
+
+
+async def test_text_and_bytes_are_sent_as_they_are(policy: Policy):
+    """And nobody watches the connection any longer."""
+    client = Client()
+
+    await client.get(StreamedResponse(policy.stream(Words("wäter ", b"drives"))))
+    await asyncio.sleep(0)
+
+    assert client.body == "wäter drives".encode()
+    assert len(asyncio.all_tasks()) == 1
 
 
 def _app(policy: Policy, words: Words) -> Starlette:
