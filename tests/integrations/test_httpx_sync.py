@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 import time
@@ -11,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from penstock import CallTimeoutError, ConcurrencyLimitedError, Policy, PolicyError, Pool
+from penstock import Call, CallTimeoutError, ConcurrencyLimitedError, Policy, PolicyError, Pool
+from penstock.integrations import http_threads
+from penstock.integrations.http_threads import in_thread
 from tests.integrations.httpx_kits import KITS, Kit
 from tests.integrations.scripting import Scripts, scripts
 
@@ -250,6 +253,89 @@ def test_each_proxy_has_a_transport_of_its_own(kit: Kit, script: Scripts, unused
     assert proxies.snapshot()["resources"]["dead"]["standing"] == "cooling"
 
 
+@shows("rotation")
+def test_a_thread_is_not_moved_to_another_key(kit: Kit, script: Scripts):
+    """An older call's 429 rests the key; the younger thread on it goes on to its end."""
+    steps = script({"status": 429, "delay": 0.15}, {"delay": 0.3}, {})
+    policy = retrying().rotating(["a", "b"], pick="primary_backup")
+
+    with kit.sync_client(policy) as client, ThreadPoolExecutor(2) as threads:
+        older = threads.submit(client.get, steps.url)
+        time.sleep(0.05)
+        younger = threads.submit(client.get, steps.url)
+        statuses = [older.result().status_code, younger.result().status_code]
+
+    assert (statuses, len(steps.arrived())) == ([200, 200], 3)
+
+
+@shows("classified", "streams")
+def test_an_error_that_closing_raises_reaches_the_stages(kit: Kit):
+    """A body that cannot be closed is a failed call, and gives back what it held."""
+
+    class Body(kit.lib.SyncByteStream):  # type: ignore[misc, name-defined]
+        def __iter__(self) -> Iterator[bytes]:
+            yield b""
+
+        def close(self) -> None:
+            raise kit.lib.CloseError("reset")
+
+    policy = Policy().with_concurrency(1).with_breaker(failures=1)
+    inner = kit.lib.MockTransport(lambda _: kit.lib.Response(200, stream=Body()))
+    with (
+        kit.sync_client(policy, inner) as client,
+        pytest.raises(kit.lib.CloseError),
+        client.stream("GET", "http://api.example/"),
+    ):
+        pass
+
+    assert (in_flight(policy), policy.snapshot()["stages"][1]["state"]) == (0, "open")
+
+
+def _of_a_thread() -> Call:
+    return Call(Policy().bound()[1], nothing)
+
+
+async def test_work_that_no_thread_has_begun_is_not_begun_when_the_caller_has_left():
+    """It would be sent for nobody."""
+    loop, gate, begun = asyncio.get_running_loop(), threading.Event(), list[int]()
+    http_threads._executors[loop] = ThreadPoolExecutor(1)
+    busy = asyncio.create_task(in_thread(gate.wait, _of_a_thread(), print))
+    await asyncio.sleep(0.01)
+    call = _of_a_thread()
+    waiting = asyncio.create_task(in_thread(lambda: begun.append(1), call, print))
+    await asyncio.sleep(0.01)
+
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    gate.set()
+    await busy
+    http_threads._executors.pop(loop).shutdown()
+
+    assert (waiting.cancelled(), begun, call.lingering.running) == (True, [], 0)
+
+
+def test_a_thread_may_outlive_the_loop():
+    """Nobody is left to be told of its end, and nobody is."""
+    gate, threads = threading.Event(), list[threading.Thread]()
+
+    def work() -> None:
+        threads.append(threading.current_thread())
+        gate.wait()
+
+    async def leave() -> None:
+        task = asyncio.create_task(in_thread(work, _of_a_thread(), print))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task])
+        http_threads._executors.pop(asyncio.get_running_loop()).shutdown(wait=False)
+
+    asyncio.run(leave())
+    gate.set()
+    threads[0].join(1)
+
+    assert not threads[0].is_alive()
+
+
 @shows("streams", "rotation")
 def test_many_threads_share_the_limits_and_leave_nothing_behind(kit: Kit, script: Scripts):
     """The policy's limits hold over all threads."""
@@ -295,7 +381,7 @@ def test_an_answer_that_was_read_before_it_came_holds_nothing(kit: Kit):
     assert (text, in_flight(policy)) == ("/items", 0)
 
 
-@shows("classified")
+@pytest.mark.parametrize("kit", KITS, ids=lambda kit: kit.name)
 async def test_a_thread_with_a_loop_is_refused(kit: Kit):
     """It would stand still meanwhile."""
     client = kit.sync_client(Policy(), kit.lib.MockTransport(lambda _: kit.lib.Response(200)))

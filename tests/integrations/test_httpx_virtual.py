@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -282,6 +283,55 @@ async def test_a_function_that_knows_nothing_of_an_answer_leaves_it_to_the_statu
     await client.get(URL)
 
     assert len(service.requests) == sent
+
+
+@shows("replay")
+@pytest.mark.parametrize(("first", "sent"), [("unsent", 2), ("sent", 1)])
+async def test_a_stream_that_nobody_knows_is_sent_again_where_nothing_was_sent(
+    kit: Kit, first: str, sent: int
+):
+    """Whether it was begun cannot be told, so an attempt that may have begun it is the last."""
+
+    class Body(kit.lib.AsyncByteStream):  # type: ignore[misc, name-defined]
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b""
+
+    error = kit.lib.ConnectError("dead") if first == "unsent" else kit.lib.ReadError("reset")
+    service = Service(kit, error, (200, 0, 0))
+    client = kit.client(Policy().with_retry(2, wait=0), service.transport)
+
+    try:
+        await client.send(kit.lib.Request("PUT", URL, stream=Body()))
+    except kit.lib.ReadError:
+        assert first == "sent"
+
+    assert len(service.requests) == sent
+
+
+@shows("rotation")
+async def test_a_function_makes_transports_without_a_pool_too(kit: Kit):
+    """Nobody rests when its connection fails; the error is raised as it is."""
+    service = Service(kit, kit.lib.ConnectError("dead"))
+
+    with pytest.raises(kit.lib.ConnectError):
+        await kit.client(Policy(), lambda _: service.transport).get(URL)
+
+
+@pytest.mark.parametrize("kit", KITS, ids=lambda kit: kit.name)
+def test_an_answer_that_outlives_its_loop_gives_back_what_it_held(kit: Kit):
+    """The connections are gone with the loop; the policy goes on in the next one."""
+    policy = Policy().with_concurrency(1)
+    client = kit.client(policy, Service(kit, (200, 0, 0)).transport)
+
+    async def leave() -> Any:
+        return await client.send(client.build_request("GET", URL), stream=True)
+
+    response = asyncio.run(leave())
+    held = in_flight(policy)
+    del response
+    gc.collect()
+
+    assert (held, in_flight(policy)) == (1, 0)
 
 
 @shows("rotation")
