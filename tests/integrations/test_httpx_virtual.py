@@ -442,3 +442,10 @@ def test_what_cannot_work_is_refused_when_built(kit: Kit, wrong: dict[str, Any],
         kit.ours.PolicyTransport(Policy().rotating(["key"]), **given)
 
     assert said in str(raised.value)
+
+
+@pytest.mark.parametrize("kit", KITS, ids=lambda kit: kit.name)
+def test_a_header_for_keys_that_are_not_there_is_refused_when_built(kit: Kit):
+    """Requests would go without a key, and nobody would say why."""
+    with pytest.raises(ConfigError, match="has none"):
+        kit.ours.PolicyTransport(Policy("api"), header="x-api-key", origins=["http://a"])

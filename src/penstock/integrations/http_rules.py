@@ -43,7 +43,7 @@ class Rules:
         close: Closes an answer that is thrown away.
 
     Raises:
-        ConfigError: ``replay`` or ``classify`` is not allowed.
+        ConfigError: ``replay`` or ``classify`` is not allowed, or there are no keys to put in.
     """
 
     __slots__ = ("_always", "exchanges", "keys", "policy", "wants_url")
@@ -60,13 +60,18 @@ class Rules:
         if replay not in get_args(Replay):
             allowed = " or ".join(map(repr, get_args(Replay)))
             raise ConfigError(f"transport: 'replay' must be {allowed}; got {replay!r}")
+        gate: Any = policy.bound()[1].gate
+        if keys.puts and gate is None:
+            raise ConfigError(
+                f"transport: 'header' is for the keys of a pool, and policy '{policy.name}' has "
+                "none; give it .rotating(keys)"
+            )
         self.policy = policy
         self.keys = keys
         self._always = replay == "always"
         self.exchanges: Exchanges[Any] = Exchanges(
             policy, judge=_judge_of(classify), close=close, headers=_headers_of
         )
-        gate: Any = policy.bound()[1].gate
         self.wants_url = gate is not None and gate.pool.options.url is not None
 
     def may_repeat(self, method: str | None, headers: Container[str]) -> bool:
