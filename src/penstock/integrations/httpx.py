@@ -8,9 +8,10 @@ from typing import Any, Self
 
 from penstock.integrations import missing
 from penstock.integrations.http_async import AsyncTransport, HeldBody
+from penstock.integrations.http_held import HeldSyncBody
 from penstock.integrations.http_inners import Inners
 from penstock.integrations.http_rules import Classify, Replay, Rules
-from penstock.integrations.http_sync import HeldSyncBody, SyncTransport
+from penstock.integrations.http_sync import SyncTransport
 from penstock.integrations.keys import KeyHeader
 from penstock.policy import Policy
 from penstock.pools.resource import Resource

@@ -11,11 +11,12 @@ from penstock import clock
 from penstock.call import Call
 from penstock.errors import PolicyError
 from penstock.integrations import missing
+from penstock.integrations.http_held import close_quietly
 from penstock.integrations.http_inners import blame_proxy
 from penstock.integrations.http_requests import SLACK, least
 from penstock.integrations.http_rules import Classify, Replay, Rules
 from penstock.integrations.http_sending import Sending
-from penstock.integrations.http_sync import close_quietly, send_sync
+from penstock.integrations.http_sync import send_sync
 from penstock.integrations.http_threads import in_thread
 from penstock.integrations.keys import KeyHeader
 from penstock.policy import Policy
