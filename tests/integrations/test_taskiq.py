@@ -10,7 +10,7 @@ import pytest
 from taskiq import BrokerMessage, InMemoryBroker, TaskiqResult
 
 from penstock import Policy, RejectedError
-from penstock.testing import scripted
+from penstock.testing import scripted, takes
 from tests.integrations.scripting import scripts
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "26_taskiq_task.py"
@@ -47,8 +47,10 @@ async def broker() -> AsyncIterator[DelayingBroker]:
     await broker.shutdown()
 
 
-async def _run(broker: InMemoryBroker, policy: Policy, operation: Any) -> TaskiqResult[Any]:
-    @broker.task("work")
+async def _run(
+    broker: InMemoryBroker, policy: Policy, operation: Any, **labels: Any
+) -> TaskiqResult[Any]:
+    @broker.task("work", **labels)
     async def work() -> Any:
         return await policy.call(operation)
 
@@ -107,3 +109,15 @@ async def test_a_task_that_is_refused_again_and_again_ends(broker: DelayingBroke
 
     assert isinstance(result.error, RejectedError)
     assert broker.delays == [0, *[10] * 9]
+
+
+@pytest.mark.covers("taskiq", "deadline")
+async def test_a_task_that_taskiq_ends_gives_everything_back(broker: DelayingBroker):
+    """By its label ``timeout``, the call is cancelled, and its places are free."""
+    policy = Policy().with_timeout(60).with_concurrency(1)
+
+    result = await _run(broker, policy, scripted(takes(20)), timeout=0.2)
+
+    timeout, concurrency = policy.snapshot()["stages"]
+    assert isinstance(result.error, TimeoutError)
+    assert (timeout["running"], concurrency["in_flight"]) == (0, 0)

@@ -21,7 +21,7 @@ async def main(target: str) -> None:
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning")
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110 - it tells nobody
         await asyncio.sleep(0.01)
     tell(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}")
     ended = asyncio.create_task(stdin_ends())
