@@ -77,7 +77,8 @@ class KeyHeader:
         headers[self._header] = self._form.format(value)
 
     def _resources(self) -> Iterator[Resource[Any]]:
-        members = () if self._rotation is None else self._rotation.state.members.values()
+        # A copy: threads without a loop ask too, while the loop may add to the pool.
+        members = () if self._rotation is None else [*self._rotation.state.members.values()]
         return (member.resource for member in members)
 
     def _check(self, header: str) -> None:
