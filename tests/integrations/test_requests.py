@@ -306,12 +306,11 @@ def test_a_server_that_never_answers_costs_no_more_than_the_time_limit(
     with session(policy) as client:
         with pytest.raises(CallTimeoutError):
             client.get(steps.url, timeout=timeout)
-        left_after, held = time.monotonic() - began, in_flight(policy)
+        left_after = time.monotonic() - began
         while in_flight(policy):
             time.sleep(0.01)
         freed_after = time.monotonic() - began
 
-    assert held == 1
     assert left_after < 2
     assert 0.25 <= freed_after < 3
 
