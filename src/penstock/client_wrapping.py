@@ -51,7 +51,7 @@ class ClientWrapping:
                 resource's ``origins`` leave out the server of the client.
         """
         # Above this module, and imported by those who wrap clients.
-        from penstock.integrations.proxy_setup import wrapped_client  # noqa: PLC0415
+        from penstock.integrations.clients.setup import wrapped_client  # noqa: PLC0415
 
         policy: Any = self
         wrapped: C = wrapped_client(policy, client, only, bind)

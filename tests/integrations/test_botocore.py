@@ -27,7 +27,7 @@ from penstock import (
     Resource,
 )
 from penstock.classify import classify
-from penstock.integrations.clients import known_client
+from penstock.integrations.clients.known import known_client
 from tests.integrations.serving import serve
 
 pytestmark = pytest.mark.integration

@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 
 from penstock import CallTimeoutError, ConfigError, Policy, PolicyOrderWarning, Resource
 from penstock.classify import classify
-from penstock.integrations.clients import known_client
+from penstock.integrations.clients.known import known_client
 
 pytestmark = pytest.mark.integration
 

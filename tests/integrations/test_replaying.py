@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from penstock import CallTimeoutError, Policy
-from penstock.integrations.replaying import bodies_of
+from penstock.integrations.clients.replaying import bodies_of
 from penstock.testing import run
 
 pytestmark = pytest.mark.virtual_time

@@ -26,7 +26,8 @@ from penstock import (
     Resource,
     current_resource,
 )
-from penstock.integrations import clients, proxy_bound
+from penstock.integrations.clients import bound as bounds
+from penstock.integrations.clients import known
 from penstock.testing import EventLog
 
 pytestmark = pytest.mark.virtual_time
@@ -525,7 +526,7 @@ async def test_a_client_is_bound_once_per_resource():
 async def test_bound_clients_go_with_their_resources():
     """A pool that takes keys in and out does not gather clients; and there is a most."""
     resources = [Resource(str(n), id=str(n)) for n in range(5)]
-    bound = proxy_bound.Bound(Acme(), rekeyed, None, is_ours=False)
+    bound = bounds.Bound(Acme(), rekeyed, None, is_ours=False)
 
     for resource in resources:
         assert bound.to(resource).key == resource.value
@@ -538,9 +539,9 @@ async def test_bound_clients_go_with_their_resources():
 
 async def test_the_oldest_bound_client_makes_room(monkeypatch: pytest.MonkeyPatch):
     """Memory is bounded; the one that went is bound anew when it is needed."""
-    monkeypatch.setattr(proxy_bound, "_MOST", 2)
+    monkeypatch.setattr(bounds, "_MOST", 2)
     resources = [Resource(str(n), id=str(n)) for n in range(3)]
-    bound = proxy_bound.Bound(Acme(), rekeyed, None, is_ours=False)
+    bound = bounds.Bound(Acme(), rekeyed, None, is_ours=False)
 
     first = bound.to(resources[0])
     for resource in resources[1:]:
@@ -672,11 +673,11 @@ async def test_what_the_row_of_an_sdk_has_bound_it_closes(*, is_ours: bool):
     """And not what the user's own ``bind`` has made."""
     released: list[Any] = []
 
-    class Row(clients.KnownClient):
+    class Row(known.KnownClient):
         async def release(self, bound: Any) -> None:
             released.append(bound.key)
 
-    bound = proxy_bound.Bound(Acme(), rekeyed, Row(), is_ours=is_ours)
+    bound = bounds.Bound(Acme(), rekeyed, Row(), is_ours=is_ours)
     key = Resource("a", id="a")
     bound.to(key)
     await bound.release()
@@ -739,13 +740,13 @@ def test_a_known_client_is_found_by_its_module():
     class Odd(Acme):
         __module__ = "openai_of_mine.client"
 
-    assert clients.known_client(Acme()) is None
-    assert clients.known_client(Odd()) is None
+    assert known.known_client(Acme()) is None
+    assert known.known_client(Odd()) is None
 
 
 def test_of_a_client_without_a_row_of_its_own_nothing_is_known():
     """What a row leaves out is what holds for any client."""
-    row, acme = clients.KnownClient(), Acme()
+    row, acme = known.KnownClient(), Acme()
 
     assert not row.binds(acme)
     assert row.own_retries(acme) is None

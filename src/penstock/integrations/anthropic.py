@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from penstock.integrations import missing
-from penstock.integrations.clients_generated import GeneratedClient
+from penstock.integrations.clients.generated import GeneratedClient
 
 try:
     from anthropic import AsyncAnthropic

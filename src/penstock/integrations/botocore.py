@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from penstock.integrations import missing
-from penstock.integrations.clients import KnownClient, OwnRetries
+from penstock.integrations.clients.known import KnownClient, OwnRetries
 
 try:
     from aiobotocore.client import AioBaseClient  # type: ignore[import-untyped]

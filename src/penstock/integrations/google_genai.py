@@ -7,7 +7,7 @@ from typing import Any
 
 from penstock.hints import peek
 from penstock.integrations import missing
-from penstock.integrations.clients import KnownClient, OwnRetries
+from penstock.integrations.clients.known import KnownClient, OwnRetries
 
 try:
     from google import genai

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstock.integrations import missing
-from penstock.integrations.clients_generated import GeneratedClient
+from penstock.integrations.clients.generated import GeneratedClient
 
 try:
     from openai import AsyncOpenAI

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from penstock.integrations import missing
-from penstock.integrations.clients import KnownClient, OwnRetries
+from penstock.integrations.clients.known import KnownClient, OwnRetries
 
 try:
     import redis

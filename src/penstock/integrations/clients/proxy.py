@@ -14,8 +14,8 @@ from types import CoroutineType, SimpleNamespace
 from typing import Any, NoReturn, SupportsIndex
 from weakref import WeakKeyDictionary
 
-from penstock.integrations.proxy_call import Root
-from penstock.integrations.proxy_paths import ENDINGS
+from penstock.integrations.clients.call import Root
+from penstock.integrations.clients.paths import ENDINGS
 
 __all__ = ["stand_in"]
 

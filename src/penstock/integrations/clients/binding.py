@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from penstock.errors import ConfigError
-from penstock.integrations.clients import KnownClient
-from penstock.integrations.proxy_bound import Bind, url_of
+from penstock.integrations.clients.bound import Bind, url_of
+from penstock.integrations.clients.known import KnownClient
 from penstock.pools.origins import origin_of
 from penstock.pools.resource import Resource
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from penstock.integrations import missing
 
 try:
-    from penstock.integrations.starlette_answers import STATUSES, install, problem
-    from penstock.integrations.starlette_disconnect import while_connected
-    from penstock.integrations.starlette_lifespan import from_state, lifespan, running
-    from penstock.integrations.starlette_streamed import StreamedResponse
+    from penstock.integrations.starlette.answers import STATUSES, install, problem
+    from penstock.integrations.starlette.disconnect import while_connected
+    from penstock.integrations.starlette.lifespan import from_state, lifespan, running
+    from penstock.integrations.starlette.streamed import StreamedResponse
 except ModuleNotFoundError as error:
     raise missing("starlette", "starlette") from error
 

@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import PolicyOrderWarning
-from penstock.integrations.clients import KnownClient, known_client
-from penstock.integrations.proxy import stand_in
-from penstock.integrations.proxy_binding import binding
-from penstock.integrations.proxy_bound import Bind
-from penstock.integrations.proxy_call import Root, Wrapping
-from penstock.integrations.proxy_paths import covering
+from penstock.integrations.clients.binding import binding
+from penstock.integrations.clients.bound import Bind
+from penstock.integrations.clients.call import Root, Wrapping
+from penstock.integrations.clients.known import KnownClient, known_client
+from penstock.integrations.clients.paths import covering
+from penstock.integrations.clients.proxy import stand_in
 from penstock.order import level_of_caller
 from penstock.stage import name_of
 

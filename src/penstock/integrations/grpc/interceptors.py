@@ -13,8 +13,8 @@ from typing import Any
 from penstock.errors import ConfigError, PolicyError
 from penstock.integrations import missing
 from penstock.integrations.exchange import Exchange, Exchanges
-from penstock.integrations.grpc_sending import Opened, Rpc, cancel, metadata_of
-from penstock.integrations.grpc_stream import Messages
+from penstock.integrations.grpc.sending import Opened, Rpc, cancel, metadata_of
+from penstock.integrations.grpc.stream import Messages
 from penstock.integrations.keys import KeyHeader
 from penstock.policy import Policy
 from penstock.pools.origins import ALLOWED_ORIGIN, read_origin

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
-from penstock.integrations.proxy_bound import drop
+from penstock.integrations.clients.bound import drop
 
 __all__ = ["Bodies", "bodies_of"]
 

@@ -11,7 +11,7 @@ from weakref import ref
 from penstock.driving import END
 from penstock.errors import PolicyError
 from penstock.integrations.exchange import Exchange
-from penstock.integrations.grpc_sending import Opened, Rpc
+from penstock.integrations.grpc.sending import Opened, Rpc
 from penstock.streaming.items import next_of
 
 __all__ = ["Messages"]

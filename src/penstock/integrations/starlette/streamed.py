@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from penstock.integrations.starlette_disconnect import Watch
+from penstock.integrations.starlette.disconnect import Watch
 from penstock.streaming import PolicyStream
 
 __all__ = ["StreamedResponse"]

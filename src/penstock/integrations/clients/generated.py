@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from penstock.hints import peek
-from penstock.integrations.clients import KnownClient, OwnRetries
+from penstock.integrations.clients.known import KnownClient, OwnRetries
 
 __all__ = ["GeneratedClient"]
 
@@ -47,7 +47,8 @@ class GeneratedClient(KnownClient):
 
     def url(self, client: Any) -> object | None:
         """Return the base URL; a redirect to another host takes no ``Authorization`` along."""
-        return client.base_url
+        url: object = client.base_url
+        return url
 
     def binds(self, client: Any) -> bool:
         """Those for some clouds sign their requests instead."""

@@ -9,7 +9,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from penstock.errors import PolicyError
-from penstock.integrations.clients import KnownClient
+from penstock.integrations.clients.known import KnownClient
 from penstock.pools.resource import Resource
 
 __all__ = ["Bind", "Bound", "drop", "url_of"]

@@ -21,8 +21,8 @@ try:
         ServerDisconnectedError,
     )
 
-    from penstock.integrations.aiohttp_answers import hold, judge_of, release
-    from penstock.integrations.aiohttp_sending import Sending
+    from penstock.integrations.aiohttp.answers import hold, judge_of, release
+    from penstock.integrations.aiohttp.sending import Sending
 except ImportError as error:
     raise missing("aiohttp 3.12 or later", "aiohttp") from error
 

@@ -8,9 +8,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from penstock.call import Call, current_resource
-from penstock.integrations.clients import KnownClient
-from penstock.integrations.proxy_bound import Bind, Bound, drop
-from penstock.integrations.replaying import Bodies, bodies_of
+from penstock.integrations.clients.bound import Bind, Bound, drop
+from penstock.integrations.clients.known import KnownClient
+from penstock.integrations.clients.replaying import Bodies, bodies_of
 from penstock.reporting import report_headers
 from penstock.stage import Handler
 

@@ -52,8 +52,9 @@ class Watch:
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._task: Any = asyncio.current_task()
-        self._before: int = self._task.cancelling()
+        task: Any = asyncio.current_task()
+        self._task: asyncio.Task[Any] = task
+        self._before = self._task.cancelling()
         self._has_cancelled = False
         self._watcher = asyncio.create_task(self._run())
 
