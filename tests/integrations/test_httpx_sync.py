@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from penstock import Call, CallTimeoutError, ConcurrencyLimitedError, Policy, PolicyError, Pool
-from penstock.integrations import http_threads
-from penstock.integrations.http_threads import in_thread
+from penstock.integrations.http import threads as http_threads
+from penstock.integrations.http.threads import in_thread
 from tests.integrations.httpx_kits import KITS, Kit
 from tests.integrations.scripting import Scripts, scripts
 

@@ -15,7 +15,7 @@ from requests.auth import HTTPDigestAuth
 from urllib3 import HTTPResponse
 
 from penstock import CallTimeoutError, ConfigError, Policy, PolicyError, Pool
-from penstock.integrations.http_raw import hold_with
+from penstock.integrations.http.raw import hold_with
 from penstock.integrations.requests import PolicyAdapter
 from tests.integrations.scripting import Scripts, scripts
 

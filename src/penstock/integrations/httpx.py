@@ -7,11 +7,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from penstock.integrations import missing
-from penstock.integrations.http_async import AsyncTransport, HeldBody
-from penstock.integrations.http_held import HeldSyncBody
-from penstock.integrations.http_inners import Inners
-from penstock.integrations.http_rules import Classify, Replay, Rules
-from penstock.integrations.http_sync import SyncTransport
+from penstock.integrations.http.asynchronous import AsyncTransport, HeldBody
+from penstock.integrations.http.held import HeldSyncBody
+from penstock.integrations.http.inners import Inners
+from penstock.integrations.http.rules import Classify, Replay, Rules
+from penstock.integrations.http.synchronous import SyncTransport
 from penstock.integrations.keys import KeyHeader
 from penstock.policy import Policy
 from penstock.pools.resource import Resource

@@ -11,13 +11,13 @@ from penstock import clock
 from penstock.call import Call
 from penstock.errors import PolicyError
 from penstock.integrations import missing
-from penstock.integrations.http_held import close_quietly
-from penstock.integrations.http_inners import blame_proxy
-from penstock.integrations.http_requests import SLACK, least
-from penstock.integrations.http_rules import Classify, Replay, Rules
-from penstock.integrations.http_sending import Sending
-from penstock.integrations.http_sync import send_sync
-from penstock.integrations.http_threads import in_thread
+from penstock.integrations.http.held import close_quietly
+from penstock.integrations.http.inners import blame_proxy
+from penstock.integrations.http.requests import SLACK, least
+from penstock.integrations.http.rules import Classify, Replay, Rules
+from penstock.integrations.http.sending import Sending
+from penstock.integrations.http.synchronous import send_sync
+from penstock.integrations.http.threads import in_thread
 from penstock.integrations.keys import KeyHeader
 from penstock.policy import Policy
 from penstock.pools.resource import Resource
@@ -29,7 +29,7 @@ try:
     from urllib3.exceptions import NewConnectionError
     from urllib3.util import Timeout
 
-    from penstock.integrations.http_raw import hold_with
+    from penstock.integrations.http.raw import hold_with
 except ImportError as error:  # pragma: no cover - run in a process of its own
     raise missing("requests", "requests") from error
 

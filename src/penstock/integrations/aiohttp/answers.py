@@ -14,7 +14,7 @@ from penstock.classify import classify_result
 from penstock.edges import result_classifier
 from penstock.errors import PolicyError
 from penstock.integrations.exchange import Exchange
-from penstock.integrations.http_rules import Classify
+from penstock.integrations.http.rules import Classify
 from penstock.verdict import OK, Verdict, VerdictKind
 
 __all__ = ["hold", "judge_of", "release"]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from penstock.errors import ConfigError, PolicyError
 from penstock.integrations import missing
-from penstock.integrations.http_rules import Classify, Replay, Rules
+from penstock.integrations.http.rules import Classify, Replay, Rules
 from penstock.integrations.keys import KeyHeader
 from penstock.policy import Policy
 

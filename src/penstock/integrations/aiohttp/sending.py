@@ -16,7 +16,7 @@ from aiohttp.payload import BytesPayload
 from yarl import URL
 
 from penstock.call import Call
-from penstock.integrations.http_rules import Rules
+from penstock.integrations.http.rules import Rules
 
 __all__ = ["Sending"]
 

@@ -15,7 +15,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.util.response import is_fp_closed
 
 from penstock.errors import PolicyError
-from penstock.integrations.http_held import Held
+from penstock.integrations.http.held import Held
 
 __all__ = ["hold_with"]
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from penstock.call import Call
 from penstock.errors import PolicyError
-from penstock.integrations.http_held import Held, HeldSyncBody, close_quietly
-from penstock.integrations.http_inners import Inners
-from penstock.integrations.http_requests import adopt_body, name_of
-from penstock.integrations.http_rules import Rules
-from penstock.integrations.http_sending import ClientSending
-from penstock.integrations.http_threads import in_thread
+from penstock.integrations.http.held import Held, HeldSyncBody, close_quietly
+from penstock.integrations.http.inners import Inners
+from penstock.integrations.http.requests import adopt_body, name_of
+from penstock.integrations.http.rules import Rules
+from penstock.integrations.http.sending import ClientSending
+from penstock.integrations.http.threads import in_thread
 from penstock.sync import run_sync, running_home
 
 __all__ = ["SyncTransport", "send_sync"]

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from penstock.call import Call
-from penstock.integrations.http_inners import Inners, blame_proxy
-from penstock.integrations.http_requests import (
+from penstock.integrations.http.inners import Inners, blame_proxy
+from penstock.integrations.http.requests import (
     adopt_body,
     for_attempt,
     is_in_memory,
     is_spent,
     undo_limits,
 )
-from penstock.integrations.http_rules import Rules
+from penstock.integrations.http.rules import Rules
 
 __all__ = ["ClientSending", "Sending"]
 

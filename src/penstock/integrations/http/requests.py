@@ -7,7 +7,7 @@ from typing import Any
 
 from penstock import clock
 from penstock.call import Call
-from penstock.integrations.http_rules import Rules
+from penstock.integrations.http.rules import Rules
 
 __all__ = [
     "SLACK",

@@ -11,10 +11,10 @@ from typing import Any
 from penstock.call import Call
 from penstock.errors import PolicyError
 from penstock.integrations.exchange import Exchange
-from penstock.integrations.http_inners import Inners
-from penstock.integrations.http_requests import name_of
-from penstock.integrations.http_rules import Rules
-from penstock.integrations.http_sending import ClientSending
+from penstock.integrations.http.inners import Inners
+from penstock.integrations.http.requests import name_of
+from penstock.integrations.http.rules import Rules
+from penstock.integrations.http.sending import ClientSending
 
 __all__ = ["AsyncTransport", "HeldBody"]
 

@@ -1,0 +1,1 @@
+"""What the transports of httpx, httpx2 and requests have in common."""
