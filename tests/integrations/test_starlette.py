@@ -129,7 +129,7 @@ def test_a_value_that_is_no_policy_and_makes_none_is_refused():
 
 def _app(**made: object) -> Starlette:
     async def endpoint(request: Request) -> PlainTextResponse:
-        policy: Policy = from_state("policy")(request)
+        policy: Policy = await from_state("policy")(request)
         return PlainTextResponse(policy.name)
 
     return Starlette(routes=[Route("/", endpoint)], lifespan=lifespan(**made))

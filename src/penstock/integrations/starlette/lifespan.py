@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from inspect import isawaitable
 from typing import Any
@@ -73,17 +73,18 @@ def _add(state: dict[str, Any], more: Mapping[str, Any]) -> None:
     state.update(more)
 
 
-def from_state(name: str) -> Callable[[HTTPConnection], Any]:
+def from_state(name: str) -> Callable[[HTTPConnection], Awaitable[Any]]:
     """Return a dependency of FastAPI's that brings a value of the lifespan's state.
 
-    ``Search = Annotated[Policy, Depends(from_state("search"))]``; outside FastAPI, call it with the
-    request or the WebSocket.
+    ``Search = Annotated[Policy, Depends(from_state("search"))]``; outside FastAPI, await it with
+    the request or the WebSocket.
 
     Raises:
         RuntimeError: When a request comes and the state has no such value.
     """
 
-    def dependency(connection: HTTPConnection) -> Any:
+    # FastAPI runs any other function in a thread.
+    async def dependency(connection: HTTPConnection) -> Any:
         try:
             return connection.scope["state"][name]
         except KeyError:
