@@ -2,12 +2,13 @@
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import is_hypothesis_test, settings
 
 from penstock.testing import VirtualTimeLoop
 
@@ -63,3 +64,20 @@ def _children() -> list[str]:
         if words and not any(own in words for own in ("forkserver", "resource_tracker")):
             found.append(words)
     return found
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Leave the coverage tool out where Hypothesis tries hundreds of examples.
+
+    It would take two thirds of the time of the whole suite, and what one example covers stands in a
+    test of its own.
+    """
+    tracer = sys.gettrace() if is_hypothesis_test(getattr(item, "obj", None)) else None
+    if tracer is not None:
+        sys.settrace(None)
+    try:
+        return (yield)
+    finally:
+        if tracer is not None:
+            sys.settrace(tracer)
