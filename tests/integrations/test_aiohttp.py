@@ -760,7 +760,9 @@ async def test_a_custom_stage_cannot_send_an_empty_body_either(server: Server):
 
 @pytest.mark.covers("aiohttp", "replay")
 @pytest.mark.parametrize(
-    "body", [b"ninebytes", "ninebytes", {"a": "1"}, io.BytesIO(b"ninebytes")], ids=repr
+    "body",
+    [b"ninebytes", "ninebytes", {"a": "1"}, io.BytesIO(b"ninebytes")],
+    ids=["bytes", "text", "form", "file"],
 )
 async def test_a_body_that_can_be_sent_again_is_sent_whole(server: Server, body: Any):
     """Bytes, texts, forms and files that can seek."""
