@@ -20,7 +20,7 @@ policy = (
 
 
 async def main(base_url: str) -> None:
-    # Not a wrapped client: the policy stands round the whole stream, not round its opening alone.
+    # The policy stands round the whole stream; a wrapped client's would stand round its opening.
     async with AsyncOpenAI(api_key="sk-ann", base_url=base_url, max_retries=0) as client:
         for question in ("what does water do?", "and wind?", "and ice?"):
             messages = [{"role": "user", "content": question}]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from penstock.pools.resource import Resource
 
-__all__ = ["ClientWrapping"]
+__all__ = ["ClientWrapping", "plain"]
 
 C = TypeVar("C")
 
@@ -56,3 +56,14 @@ class ClientWrapping:
         policy: Any = self
         wrapped: C = wrapped_client(policy, client, only, bind)
         return wrapped
+
+
+def plain(fn: Any, stages: Sequence[Any]) -> Any:
+    """Return what a stream under these stages opens for ``fn``.
+
+    A method of a client that is wrapped with the same stages leaves them to the stream: the stages
+    twice would be attempts times attempts.
+    """
+    kind: type[Any] = type(fn)  # pyright: ignore[reportUnknownVariableType]  # of anything at all
+    undressed = getattr(kind, "__penstock_plain__", None)
+    return fn if undressed is None else undressed(fn, tuple(stages))

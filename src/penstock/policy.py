@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, Self, TypeVar, overload
 from penstock.binding import Pipeline, Settings, bind, context_of, gate_of, limits_of, observers_of
 from penstock.call import Call, CallContext, Cost
 from penstock.classify import Answer, Classify, PresetName
-from penstock.client_wrapping import ClientWrapping
+from penstock.client_wrapping import ClientWrapping, plain
 from penstock.entering import Operation, enter
 from penstock.errors import ConfigError, PolicyError
 from penstock.events import Observer
@@ -254,7 +254,7 @@ class Policy(FluentStages, Rotatable, ManyCalls, Loadable, ClientWrapping):
             args: Its positional arguments.
             kwargs: Its keyword arguments.
         """
-        reading = StreamOperation(fn)
+        reading = StreamOperation(plain(fn, self.stages))
         operation = Operation(reading, args, kwargs)
         return PolicyStream(
             lambda: enter(self._handler(), self._context, self.stages, operation), reading

@@ -26,6 +26,7 @@ from penstock import (
     Resource,
     current_resource,
 )
+from penstock.events import CallStarted
 from penstock.integrations.clients import bound as bounds
 from penstock.integrations.clients import known
 from penstock.testing import EventLog
@@ -100,6 +101,9 @@ class Completions:
 
     async def items(self) -> AsyncIterator[str]:
         yield "an item"
+
+    async def words(self, prompt: str) -> AsyncIterator[str]:
+        yield await self.acme.answer(prompt)
 
 
 class Acme:
@@ -774,3 +778,70 @@ def test_a_missing_sdk_is_named_with_its_extra(
 
     with pytest.raises(ImportError, match=rf"pip install 'penstock\[{extra}\]'"):
         importlib.import_module(f"penstock.integrations.{row}")
+
+
+# --- streams ------------------------------------------------------------------------------------
+
+
+async def test_a_stream_of_a_client_of_the_same_policy_is_under_it_once():
+    """Three attempts are three, also by the method of a wrapped client."""
+    acme = Acme(failures=99)
+    policy = Policy("chat").with_retry(attempts=3, wait=1)
+    client = policy.wrap_client(acme)
+
+    with pytest.raises(ConnectionResetError):
+        async with policy.using(attempts=2).stream(client.chat.completions.create, "hi"):
+            pass
+    with pytest.raises(ConnectionResetError):
+        async with policy.stream(client.chat.completions.create, "hi"):
+            pass
+
+    assert acme.asked == ["hi by none"] * 5
+
+
+@pytest.mark.parametrize("inject", ["first", None])
+async def test_a_stream_of_a_client_that_rotates_has_the_key_of_its_attempt(inject: str | None):
+    """A failure of one key is followed by an attempt with the other."""
+    acme = Acme(failures=1)
+    policy = (
+        Policy("chat")
+        .with_retry(attempts=3)
+        .rotating({"ann": "sk-ann", "ben": "sk-ben"}, inject=inject)
+    )
+    client = policy.wrap_client(acme, bind=rekeyed)
+    words: Any = client.chat.completions.words
+
+    log: list[str] = []
+    async with policy.stream(words, "hi") as items:
+        log.extend([word async for word in items])
+
+    assert log == ["hi!"]
+    assert acme.asked == ["hi by sk-ann", "hi by sk-ben"]
+
+
+async def test_a_stream_of_another_policys_client_is_under_both():
+    """Each was asked for: the one further in makes its attempts within an attempt of the other."""
+    acme = Acme(failures=99)
+    client = Policy("inner").with_retry(attempts=2, wait=1).wrap_client(acme)
+
+    with pytest.raises(ConnectionResetError):
+        async with (
+            Policy("outer")
+            .with_retry(attempts=3, wait=1)
+            .stream(client.chat.completions.create, "hi")
+        ):
+            pass
+
+    assert acme.asked == ["hi by none"] * 6
+
+
+async def test_a_stream_of_a_wrapped_method_has_its_path_for_a_name():
+    """As every other call of the client."""
+    log = EventLog()
+    policy = Policy("chat", observers=[log]).with_timeout(9)
+    client = policy.wrap_client(Acme())
+
+    async with policy.stream(client.chat.completions.words, "hi"):
+        pass
+
+    assert log.of(CallStarted)[0].operation == "chat.completions.words"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
 from typing import TYPE_CHECKING, Any
 
 from penstock.call import Call, current_resource
@@ -67,6 +67,24 @@ class Root:
         if self.bound is not None:
             self.bound.forget()
 
+    def plain(self, path: Path) -> Callable[..., Any]:
+        """Return a method as one attempt calls it: for a call that is under the policy already."""
+
+        def attempt(*args: Any, **kwargs: Any) -> Any:
+            owner, left = self.owner_for(args)
+            return at(owner, path)(*left, **kwargs)
+
+        attempt.__qualname__ = ".".join(path)
+        return attempt
+
+    def owner_for(self, args: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+        """Return the client for the attempt's resource, and the arguments without it."""
+        if self.bound is None:
+            return self.client, args
+        if not self.wrapping.injects:
+            return self.bound.to(current_resource()), args
+        return self.bound.to(args[0]), args[1:]
+
     async def end(self, closing: Awaitable[Any]) -> Any:
         """Close the client, and what was bound from it."""
         try:
@@ -104,6 +122,11 @@ async def _held(handler: Handler, call: Call, attempts: _Attempts) -> Any:
         return await handler(call)
     finally:
         attempts.end()
+
+
+def at(owner: Any, path: Iterable[str]) -> Any:
+    """Return what is at a path."""
+    return reduce(getattr, path, owner)
 
 
 class _Attempts:
@@ -147,12 +170,7 @@ class _Attempts:
         first, self._first = self._first, None
         if first is not None:
             return first
-        root = self._root
-        owner = root.client
-        if root.bound is not None:
-            injected = root.wrapping.injects
-            resource = args[0] if injected else current_resource()
-            owner, args = root.bound.to(resource), args[1:] if injected else args
+        owner, args = self._root.owner_for(args)
         return self._method(owner)(*args, **kwargs)
 
     def end(self) -> None:
@@ -171,8 +189,7 @@ class _Attempts:
 
     def _method(self, owner: Any) -> Callable[..., Any]:
         *parts, name = self._path
-        for part in parts:
-            owner = getattr(owner, part)
+        owner = at(owner, parts)
         wrapping = self._root.wrapping
         telling = None
         if wrapping.tells and wrapping.known is not None:

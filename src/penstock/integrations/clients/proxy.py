@@ -93,6 +93,12 @@ class _StandIn:
     def __hash__(self) -> int:
         return hash(self._penstock.target)
 
+    def __penstock_plain__(self, stages: tuple[Any, ...]) -> Any:
+        """Return the method without its policy, for a call under the same stages."""
+        place = self._penstock
+        is_own = bool(place.path) and place.root.wrapping.policy.stages == stages
+        return place.root.plain(place.path) if is_own else self
+
     def __copy__(self) -> Any:
         return _again(self, copy.copy(self._penstock.target))
 
