@@ -368,3 +368,12 @@ def test_every_registered_stage_has_a_folder():
     assert set(METHODS) == set(STAGES)
     pages = {page.stem for page in (ROOT / "docs" / "stages").glob("*.md")}
     assert pages - {"index"} == set(STAGES)
+
+
+def test_the_transports_of_httpx_and_httpx2_are_twins():
+    """Type checkers need a class of each package; what one learns the other has to learn too."""
+    elder, younger = (SOURCE / "integrations" / f"{name}.py" for name in ("httpx", "httpx2"))
+
+    renamed = re.sub(r"\bhttpx\b", "httpx2", elder.read_text("utf-8"))
+
+    assert renamed == younger.read_text("utf-8")
