@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from penstock import Policy, Pool, Resource
 from penstock.call import Call, CallContext, current_call
-from penstock.reporting import report_headers
 from penstock.testing import run, scripted, takes
 
 pytestmark = pytest.mark.virtual_time
@@ -209,7 +208,7 @@ def test_a_report_between_attempts_moves_nothing():
     policy = Policy().with_rate(10).rotating(["a"])
     context: CallContext = policy._context
 
-    report_headers(Call(context, scripted()), USED_UP)
+    Call(context, scripted()).report(USED_UP)
 
     assert len(context.limits) == 1
     assert _paused_for(policy) == 0.0

@@ -41,7 +41,8 @@ class HandOut:
 
     def __repr__(self) -> str:
         # asyncio prints this in "Task got bad yield" when a custom stage starts a task.
-        return "<an item of policy.stream: a stage must not run call_next in a task of its own>"
+        what = "what a stream or a transport hands out"
+        return f"<{what}: a stage must not run call_next in a task of its own>"
 
 
 class Closed(BaseException):

@@ -145,7 +145,7 @@ class CallRejected(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallTimedOut(Event):
-    """A timeout stage ended the call (or the attempt) after ``seconds``."""
+    """A timeout stage, or a stream's limit for one wait, ended the call or attempt."""
 
     seconds: float
     attempt: int

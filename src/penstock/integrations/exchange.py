@@ -16,7 +16,6 @@ from penstock.call import Call, RefusedResult
 from penstock.driving import END, Closed, Driver, HandingOperation, HandOut
 from penstock.entering import Operation, enter
 from penstock.policy import Policy
-from penstock.reporting import report_headers
 from penstock.verdict import Verdict, VerdictKind
 
 __all__ = ["Exchange", "Exchanges"]
@@ -174,7 +173,7 @@ class _Request(HandingOperation, Generic[A]):
         verdict = self._judge(response)
         if verdict is not None and verdict.kind is not VerdictKind.OK:
             raise RefusedResult(cast("Any", response), verdict)
-        report_headers(call, self._headers(response))
+        call.report(self._headers(response))
         self.commit()
         handed = HandOut(response)
         # Whoever has the answer keeps what is held for it. If that kept the answer too, one that is

@@ -10,7 +10,6 @@ from penstock.call import Call
 from penstock.driving import END, Closed, HandingOperation, HandOut
 from penstock.hints import peek
 from penstock.operation import name_of
-from penstock.reporting import report_headers
 from penstock.streaming.idle import IdleLimit
 from penstock.streaming.items import next_of
 from penstock.streaming.reading import MOST_KEPT_BACK, Reading
@@ -49,7 +48,7 @@ class StreamOperation(HandingOperation):
         source = await OpenSource.opened(self._open(*args, **kwargs))
         try:
             # Where the streams of OpenAI and Anthropic keep it.
-            report_headers(self.calls[-1], peek(peek(source.items, "response"), "headers"))
+            self.calls[-1].report(peek(peek(source.items, "response"), "headers"))
             # Closed, for the reader has enough: that is a success.
             with suppress(Closed):
                 await self._hand_on(source.iterator())

@@ -11,7 +11,6 @@ from penstock.call import Call, current_resource
 from penstock.integrations.clients.bound import Bind, Bound, drop
 from penstock.integrations.clients.known import KnownClient
 from penstock.integrations.clients.replaying import Bodies, bodies_of
-from penstock.reporting import report_headers
 from penstock.stage import Handler
 
 if TYPE_CHECKING:
@@ -198,7 +197,7 @@ class _Attempts:
 
     def _tell(self, headers: object) -> None:
         if self.call is not None:
-            report_headers(self.call, headers)
+            self.call.report(headers)
 
 
 class _Items:
